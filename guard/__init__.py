@@ -1,0 +1,1 @@
+"""guard: runtime governance for AI agents, in process."""
