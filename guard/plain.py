@@ -153,7 +153,7 @@ class _Freezer:
         return self.text(key if type(key) is str else str.__str__(key))
 
     def subclass(self, value: Json) -> Json:
-        # (1) An enum member or a numpy scalar is its plain value; the copy forgets overridden methods.
+        # (1) An enum member or numpy scalar is its plain value: the copy forgets its methods.
         if isinstance(value, str):
             return self.text(str.__str__(value))
         if isinstance(value, int):

@@ -114,7 +114,7 @@ TOOL_EFFECTS: Final = ("read", "write", "pay", "send", "delete", "publish", "exe
 
 
 def undeclared(name: str) -> ToolDeclaration:
-    """The declaration of a tool that has none: it does everything, and returns untrusted secrets."""
+    """What is assumed of a tool without declaration: it does all, and returns untrusted secrets."""
     return ToolDeclaration(
         name=name, effects=TOOL_EFFECTS, confidentiality="secret", is_declared=False
     )
