@@ -12,7 +12,7 @@ __all__ = ["ALLOWED_BUILTINS"]
 
 ALLOWED_BUILTINS: Final = frozenset(
     """
-    abs ceil floor round numbers.range
+    abs ceil floor round numbers.range walk
     count max min sum product sort
     all any
     array.concat array.reverse array.slice

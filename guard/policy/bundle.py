@@ -97,7 +97,7 @@ def load_bundle(directories: Iterable[Path], *, data: Mapping[str, Json] | None 
     modules: dict[str, Module] = {}
     libraries: dict[str, Module] = {}
     tests: dict[str, str] = {}
-    main: str | None = None
+    main = _read(builtin_directory() / "main.rego")
     documents: dict[str, Any] = {}
     for directory in directories:
         if not directory.is_dir():
@@ -106,10 +106,16 @@ def load_bundle(directories: Iterable[Path], *, data: Mapping[str, Json] | None 
             name = path.relative_to(directory).as_posix()
             source = _read(path)
             if name == "main.rego":
-                main = source
+                if source != main:
+                    raise PolicyLoadError(
+                        f"{path}: main.rego is guard's own, so that every engine walks the rules "
+                        "alike: remove it"
+                    )
             elif name.endswith("_test.rego"):
                 tests[f"{directory.name}/{name}"] = source
             elif name.startswith("lib/"):
+                if name in libraries:
+                    raise PolicyLoadError(f"{name}: is already in another bundle: rename one")
                 libraries[name] = parse(name, source)
             elif name.startswith("rules/"):
                 rule = _rule_name(name)
@@ -131,37 +137,16 @@ def load_bundle(directories: Iterable[Path], *, data: Mapping[str, Json] | None 
         lint_library(module)
     sources = {name: module.source for name, module in libraries.items()}
     bundle = Bundle(
-        revision=_revision(rules, sources, main or MAIN, documents),
+        revision=_revision(rules, sources, main, documents),
         rules=rules,
         libraries=sources,
-        main=main or MAIN,
+        main=main,
         tests=tests,
         data=documents,
         scopes=_scopes(rules.values()),
     )
     _trial(bundle)
     return bundle
-
-
-# What `main.rego` says when no directory brings one; the text of policies/guard/main.rego.
-MAIN: Final = """package guard
-
-import rego.v1
-
-verdicts contains verdict if {
-	some rule in scope
-	some verdict in data.guard.rules[rule].verdicts
-}
-
-facts contains fact if {
-	some rule in scope
-	some fact in data.guard.rules[rule].facts
-}
-
-scope contains rule if some rule in data.guard_scope[input.point]["*"]
-
-scope contains rule if some rule in data.guard_scope[input.point][input.tool.name]
-"""
 
 
 def _rule_name(file: str) -> str:

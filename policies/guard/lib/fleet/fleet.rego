@@ -1,0 +1,42 @@
+# METADATA
+# scope: package
+# title: The approved models
+# description: >-
+#   What the fleet says of the model in the input. Approval is of id, provider and endpoint
+#   together: the same id at another endpoint is another model.
+package guard.lib.fleet
+
+import rego.v1
+
+is_known if data.fleet.models[input.model.id]
+
+is_same_place if {
+	entry := data.fleet.models[input.model.id]
+	entry.provider == input.model.provider
+	entry.endpoint == input.model.endpoint
+}
+
+is_in_use if data.fleet.models[input.model.id].status in {"active", "deprecated"}
+
+is_approved if {
+	is_same_place
+	is_in_use
+}
+
+active := [id |
+	is_object(data.fleet.models)
+	some id, entry in data.fleet.models
+	entry.status == "active"
+]
+
+is_cleared(id, jurisdiction) if {
+	entry := data.fleet.models[id]
+	is_string(jurisdiction)
+	jurisdiction in entry.jurisdictions
+	"personal" in entry.data_classes
+}
+
+active_and_cleared(jurisdiction) := [id |
+	some id in active
+	is_cleared(id, jurisdiction)
+]
