@@ -14,7 +14,6 @@ ALLOWED_BUILTINS: Final = frozenset(
     """
     abs ceil floor round numbers.range walk
     count max min sum product sort
-    all any
     array.concat array.reverse array.slice
     intersection union
     object.filter object.get object.keys object.remove object.subset object.union
@@ -26,7 +25,6 @@ ALLOWED_BUILTINS: Final = frozenset(
     to_number
     base64.decode base64.encode base64.is_valid base64url.decode hex.decode hex.encode
     json.is_valid json.marshal json.unmarshal urlquery.decode urlquery.encode
-    crypto.sha256
     glob.match net.cidr_contains
     bits.and bits.or
     time.clock time.date time.weekday time.parse_rfc3339_ns time.add_date

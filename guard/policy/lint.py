@@ -22,7 +22,7 @@ from ..errors import PolicyLoadError
 from .builtins import ALLOWED_BUILTINS
 from .input import FIELDS, fields_at
 from .metadata import Metadata
-from .syntax import Call, Module, Node, Ref, RuleHead, text_of, walk
+from .syntax import Call, Module, Node, Ref, RuleHead, text_of, walk, with_line
 
 __all__ = ["lint_library", "lint_rule"]
 
@@ -122,8 +122,11 @@ def _lint_names(module: Module, *, points: tuple[str, ...] | None, is_rule: bool
             _lint_call(module, item, own)  # (4)
         elif isinstance(item, Ref):
             _lint_ref(module, item, points)  # (5)
-        elif item[0] == "With" or "with_mods" in item[1]:
-            raise PolicyLoadError(f"{module.name}: `with` replaces the input: use it in tests only")
+    replaced = with_line(module.tree["rules"])
+    if replaced is not None:
+        raise PolicyLoadError(
+            f"{module.name}:{replaced}: `with` replaces the input: use it in tests only"
+        )
     for path in module.imports.values():
         if is_rule and path[:3] != _DATA_ROOTS[0] and path[:2] not in _DATA_ROOTS:
             raise PolicyLoadError(

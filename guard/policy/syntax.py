@@ -27,6 +27,7 @@ __all__ = [
     "text_of",
     "variables",
     "walk",
+    "with_line",
 ]
 
 MODULE_BYTES_MAX: Final = 256 * 1024  # a rule is about 40 lines; this is 100 times a large one
@@ -153,6 +154,14 @@ def bare_locals(node: Any, source: bytes) -> Iterator[tuple[str, int]]:
             for span in spans:
                 if span:
                     yield source[span["start"] : span["end"]].decode(), span["line"]
+
+
+def with_line(node: Any) -> int | None:
+    """The line of the first statement with a `with` modifier, or None."""
+    if isinstance(node, dict) and node.get("with_mods"):
+        return int(node["span"]["line"])
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return next((line for item in inner if (line := with_line(item)) is not None), None)
 
 
 def text_of(node: Node) -> str | None:

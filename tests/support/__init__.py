@@ -1,0 +1,1 @@
+"""What several tests need: small bundles, cases, ready-made requests."""
