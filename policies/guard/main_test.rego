@@ -11,7 +11,8 @@ _scope := {
 }
 
 _codes(point, changes) := codes if {
-	codes := cases.codes(guard.verdicts) with input as cases.at(point, changes) with data.guard_scope as _scope
+	codes := cases.codes(guard.verdicts) with input as cases.at(point, changes)
+		with data.guard_scope as _scope
 }
 
 _facts(point, changes) := facts if {
@@ -19,7 +20,10 @@ _facts(point, changes) := facts if {
 }
 
 test_verdicts_of_all_rules_in_scope_are_united if {
-	_codes("pre_tool_call", cases.undeclared_tool) == {"unknown_tool.undeclared", "tool_granted.no_grant"}
+	_codes("pre_tool_call", cases.undeclared_tool) == {
+		"unknown_tool.undeclared",
+		"tool_granted.no_grant",
+	}
 }
 
 test_a_rule_for_one_tool_runs_for_that_tool_only if {
@@ -32,7 +36,8 @@ test_a_rule_for_one_tool_runs_for_that_tool_only if {
 }
 
 test_a_tool_named_star_gains_no_scope if {
-	_codes("pre_tool_call", object.union(cases.tool(["execute"]), {"tool": {"name": "*"}})) == {"tool_granted.granted"}
+	tool := object.union(cases.tool(["execute"]), {"tool": {"name": "*"}})
+	_codes("pre_tool_call", tool) == {"tool_granted.granted"}
 }
 
 test_facts_of_the_rules_in_scope_are_united if {

@@ -2,22 +2,20 @@
 # scope: package
 # title: Amounts of money in the arguments of a tool
 # description: >-
-#   Finds every argument with one of the given names, however deep, whatever its case and however
-#   it is decorated (`Amount`, ` amount `), so that a call cannot hide an amount from a limit.
+#   Finds every argument with one of the given names, however deep, in any case and with white space
+#   around it, as a lenient tool would. A name with other changes is no amount to any tool.
 package guard.lib.amounts
 
 import rego.v1
 
-import data.guard.lib.pointer
-
 found(names) := [amount |
 	is_array(names)
 	walk(input.args, [path, value])
-	name := path[count(path) - 1]
-	is_string(name)
-	canonical := regex.replace(lower(name), `[^a-z0-9]`, "")
-	canonical in names
-	amount := {"name": canonical, "value": value, "pointer": pointer.of(array.concat(["args"], path))}
+	key := path[count(path) - 1]
+	is_string(key)
+	name := lower(trim_space(key))
+	name in names
+	amount := {"name": name, "path": path, "value": value}
 ]
 
 is_positive(value) if {

@@ -12,7 +12,12 @@ _noon_ns := 1736942400000000000
 _targets := {"input": "messages", "pre_model_call": "messages"}
 
 _plain := {
-	"principal": {"id": "did:web:agents.example:clerk", "roles": [], "on_behalf_of": null, "delegation": []},
+	"principal": {
+		"id": "did:web:agents.example:clerk",
+		"roles": [],
+		"on_behalf_of": null,
+		"delegation": [],
+	},
 	"tool": null,
 	"model": null,
 	"error": null,
@@ -85,7 +90,7 @@ model_call(model, changes) := at("pre_model_call", object.union({"model": model}
 
 # A fleet of one model for each status, and one that is cleared for personal data in the EU.
 fleet := {
-	"gpt-eu": _model("eu-cloud", "https://eu.example", "active", ["public", "internal", "personal"], ["eu"]),
+	"gpt-eu": _model("eu-cloud", "https://eu.example", "active", ["public", "personal"], ["eu"]),
 	"gpt-us": _model("us-cloud", null, "active", ["public", "internal", "personal"], ["us"]),
 	"gpt-public": _model("eu-cloud", null, "active", ["public"], ["eu"]),
 	"gpt-old": _model("eu-cloud", null, "deprecated", ["public", "personal"], ["eu"]),

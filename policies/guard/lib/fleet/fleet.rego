@@ -8,20 +8,18 @@ package guard.lib.fleet
 
 import rego.v1
 
-is_known if data.fleet.models[input.model.id]
-
-is_same_place if {
-	entry := data.fleet.models[input.model.id]
-	entry.provider == input.model.provider
-	entry.endpoint == input.model.endpoint
+is_approved(request) if {
+	entry := data.fleet.models[request.model.id]
+	is_same_place(entry, request.model)
+	is_in_use(entry)
 }
 
-is_in_use if data.fleet.models[input.model.id].status in {"active", "deprecated"}
-
-is_approved if {
-	is_same_place
-	is_in_use
+is_same_place(entry, model) if {
+	entry.provider == model.provider
+	entry.endpoint == model.endpoint
 }
+
+is_in_use(entry) if entry.status in {"active", "deprecated"}
 
 active := [id |
 	is_object(data.fleet.models)

@@ -27,7 +27,7 @@ verdicts contains {
 	"code": "baseline.identified",
 	"message": "the agent has an identity",
 } if {
-	principal.is_identified
+	_is_identified
 }
 
 verdicts contains {
@@ -35,8 +35,8 @@ verdicts contains {
 	"code": "baseline.open_to_anyone",
 	"message": "an agent without an identity may be spoken to, answer and shut down",
 } if {
-	not principal.is_identified
-	_is_open
+	not _is_identified
+	input.point in {"input", "output", "agent_shutdown"}
 }
 
 verdicts contains {
@@ -44,8 +44,10 @@ verdicts contains {
 	"code": "baseline.anonymous",
 	"message": "the agent has no identity",
 } if {
-	not principal.is_identified
-	not _is_open
+	not _is_identified
+	not input.point == "input"
+	not input.point == "output"
+	not input.point == "agent_shutdown"
 }
 
-_is_open if input.point in {"input", "output", "agent_shutdown"}
+_is_identified if principal.is_identified(input)

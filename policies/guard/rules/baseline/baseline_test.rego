@@ -5,7 +5,10 @@ import rego.v1
 import data.guard.lib.cases_test as cases
 import data.guard.rules.baseline
 
-_closed := ["agent_startup", "pre_step", "post_step", "post_model_call", "post_tool_call", "post_handoff"]
+_closed := [
+	"agent_startup", "pre_step", "post_step",
+	"post_model_call", "post_tool_call", "post_handoff",
+]
 
 _open := ["input", "output", "agent_shutdown"]
 
@@ -37,7 +40,10 @@ test_an_agent_without_an_identity_may_be_spoken_to_answer_and_shut_down if {
 }
 
 test_what_only_looks_like_an_identity_is_none if {
-	every id in ["", " ", "\u200b", "\t\n", "Anonymous", " ANONYMOUS ", "anonymous\u200b", "\ufeffanonymous", null, 7, true, ["clerk"], {}] {
+	every id in [
+		"", " ", "\u200b", "\t\n", "Anonymous", " ANONYMOUS ", "anonymous\u200b",
+		"\ufeffanonymous", null, 7, true, ["clerk"], {},
+	] {
 		_codes("agent_startup", id) == {"baseline.anonymous"}
 	}
 }

@@ -32,4 +32,4 @@ verdicts contains {
 	_has_role
 }
 
-_has_role if principal.has_role(data.settings.code_execution.roles)
+_has_role if principal.has_role(input, data.settings.code_execution.roles)

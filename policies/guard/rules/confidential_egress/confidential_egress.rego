@@ -12,18 +12,18 @@ package guard.rules.confidential_egress
 import rego.v1
 
 import data.guard.lib.destinations
-import data.guard.lib.effects
 import data.guard.lib.path
 
 verdicts contains {
 	"effect": "deny",
 	"code": "confidential_egress.outside",
-	"message": "confidential data was read in this run, and the call sends data outside the organisation",
+	"message": "the run has read confidential data, and the call sends data outside",
 	"pointers": destinations.pointers,
 } if {
-	effects.is_sending
+	some effect in input.tool.effects
+	effect in {"send", "publish"}
 	path.has("read:confidential")
 	not _is_inside
 }
 
-_is_inside if destinations.are_inside(data.settings.confidential_egress.internal_domains)
+_is_inside if destinations.are_inside(input, data.settings.confidential_egress.internal_domains)

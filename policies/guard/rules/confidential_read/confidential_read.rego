@@ -11,8 +11,9 @@ package guard.rules.confidential_read
 
 import rego.v1
 
-facts contains "read:confidential" if not _is_open
+facts contains "read:confidential" if {
+	not input.tool.confidentiality == "public"
+	not input.tool.confidentiality == "internal"
+}
 
 facts contains "read:untrusted" if not input.tool.returns == "trusted"
-
-_is_open if input.tool.confidentiality in {"public", "internal"}

@@ -33,11 +33,16 @@ test_a_label_that_is_not_understood_counts_as_the_stricter_one if {
 }
 
 test_an_undeclared_or_missing_tool_leaves_both_facts if {
-	confidential_read.facts == {"read:confidential", "read:untrusted"} with input as cases.at("post_tool_call", cases.undeclared_tool)
-	confidential_read.facts == {"read:confidential", "read:untrusted"} with input as cases.at("post_tool_call", {})
+	confidential_read.facts == {"read:confidential", "read:untrusted"}
+		with input as cases.at("post_tool_call", cases.undeclared_tool)
+	confidential_read.facts == {"read:confidential", "read:untrusted"}
+		with input as cases.at("post_tool_call", {})
 }
 
 test_an_error_of_the_tool_leaves_the_fact_too if {
-	changes := object.union(cases.tool(["read"]), {"tool": {"confidentiality": "secret"}, "error": "ValueError"})
+	changes := object.union(
+		cases.tool(["read"]),
+		{"tool": {"confidentiality": "secret"}, "error": "ValueError"},
+	)
 	confidential_read.facts == {"read:confidential"} with input as cases.at("post_tool_call", changes)
 }

@@ -18,7 +18,7 @@ verdicts contains {
 	"code": "handoff_role.may_hand_on",
 	"message": "the agent has a role that may hand work to another agent",
 } if {
-	principal.is_identified
+	principal.is_identified(input)
 	_has_role
 }
 
@@ -30,4 +30,4 @@ verdicts contains {
 	not _has_role
 }
 
-_has_role if principal.has_role(data.settings.handoff_role.roles)
+_has_role if principal.has_role(input, data.settings.handoff_role.roles)

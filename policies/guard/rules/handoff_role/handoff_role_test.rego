@@ -6,7 +6,8 @@ import data.guard.lib.cases_test as cases
 import data.guard.rules.handoff_role
 
 _codes(principal) := codes if {
-	codes := cases.codes(handoff_role.verdicts) with input as cases.at("pre_handoff", {"principal": principal})
+	codes := cases.codes(handoff_role.verdicts)
+		with input as cases.at("pre_handoff", {"principal": principal})
 }
 
 test_a_delegator_may_hand_on if {
@@ -18,14 +19,19 @@ test_a_delegator_may_hand_on if {
 }
 
 test_without_the_role_a_hand_off_is_refused if {
-	every roles in [[], ["clerk"], ["Delegator"], ["delegator "], "delegator", {"delegator": "delegator"}, [["delegator"]], null] {
+	every roles in [
+		[], ["clerk"], ["Delegator"], ["delegator "], "delegator", {"delegator": "delegator"},
+		[["delegator"]], null,
+	] {
 		_codes({"roles": roles}) == {"handoff_role.not_a_role"}
 	}
 }
 
 test_the_roles_are_a_setting if {
-	_codes({"roles": ["lead"]}) == {"handoff_role.may_hand_on"} with data.settings.handoff_role.roles as ["lead"]
-	_codes({"roles": ["delegator"]}) == {"handoff_role.not_a_role"} with data.settings.handoff_role.roles as ["lead"]
+	_codes({"roles": ["lead"]}) == {"handoff_role.may_hand_on"}
+		with data.settings.handoff_role.roles as ["lead"]
+	_codes({"roles": ["delegator"]}) == {"handoff_role.not_a_role"}
+		with data.settings.handoff_role.roles as ["lead"]
 	_codes({"roles": ["delegator"]}) == {"handoff_role.not_a_role"} with data.settings as {}
 }
 

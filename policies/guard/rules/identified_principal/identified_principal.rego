@@ -18,5 +18,5 @@ verdicts contains {
 	"code": "identified_principal.anonymous",
 	"message": "the agent has no identity",
 } if {
-	not principal.is_identified
+	not principal.is_identified(input)
 }

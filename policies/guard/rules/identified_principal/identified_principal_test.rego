@@ -8,7 +8,8 @@ import data.guard.rules.identified_principal
 _points := ["pre_model_call", "pre_tool_call", "pre_step", "pre_handoff"]
 
 _codes(point, id) := codes if {
-	codes := cases.codes(identified_principal.verdicts) with input as cases.at(point, {"principal": {"id": id}})
+	codes := cases.codes(identified_principal.verdicts)
+		with input as cases.at(point, {"principal": {"id": id}})
 }
 
 test_an_agent_without_an_identity_is_refused if {
@@ -28,7 +29,9 @@ test_an_agent_with_an_identity_is_left_alone if {
 }
 
 test_what_only_looks_like_an_identity_is_refused if {
-	every id in ["", "  ", "Anonymous", "anonymous ", "\u200banonymous", "\u00a0", null, 0, ["anonymous"]] {
+	every id in [
+		"", "  ", "Anonymous", "anonymous ", "\u200banonymous", "\u00a0", null, 0, ["anonymous"],
+	] {
 		_codes("pre_model_call", id) == {"identified_principal.anonymous"}
 	}
 	cases.codes(identified_principal.verdicts) == {"identified_principal.anonymous"} with input as {}

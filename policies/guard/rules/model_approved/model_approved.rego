@@ -18,7 +18,7 @@ verdicts contains {
 	"code": "model_approved.approved",
 	"message": "the model is approved",
 } if {
-	fleet.is_approved
+	_is_approved
 }
 
 verdicts contains {
@@ -26,7 +26,8 @@ verdicts contains {
 	"code": "model_approved.routed",
 	"message": "the call may be made with an approved model instead",
 } if {
-	_is_to_route
+	not _is_approved
+	fleet.active[0]
 }
 
 verdicts contains {
@@ -35,8 +36,9 @@ verdicts contains {
 	"message": "the model is not in the fleet",
 	"route": {"models": fleet.active},
 } if {
-	_is_to_route
-	not fleet.is_known
+	not _is_approved
+	fleet.active[0]
+	not _entry
 }
 
 verdicts contains {
@@ -45,9 +47,10 @@ verdicts contains {
 	"message": "the model is called at a provider or endpoint that is not approved",
 	"route": {"models": fleet.active},
 } if {
-	_is_to_route
-	fleet.is_known
-	not fleet.is_same_place
+	not _is_approved
+	fleet.active[0]
+	_entry
+	not fleet.is_same_place(_entry, input.model)
 }
 
 verdicts contains {
@@ -56,9 +59,10 @@ verdicts contains {
 	"message": "the model is retired or not yet in use",
 	"route": {"models": fleet.active},
 } if {
-	_is_to_route
-	fleet.is_known
-	not fleet.is_in_use
+	not _is_approved
+	fleet.active[0]
+	_entry
+	not fleet.is_in_use(_entry)
 }
 
 verdicts contains {
@@ -66,11 +70,10 @@ verdicts contains {
 	"code": "model_approved.no_active_model",
 	"message": "the model is not approved, and the fleet has no active model to take its place",
 } if {
-	not fleet.is_approved
+	not _is_approved
 	not fleet.active[0]
 }
 
-_is_to_route if {
-	not fleet.is_approved
-	fleet.active[0]
-}
+_is_approved if fleet.is_approved(input)
+
+_entry := data.fleet.models[input.model.id]

@@ -13,15 +13,16 @@ package guard.rules.payment_limit
 import rego.v1
 
 import data.guard.lib.amounts
+import data.guard.lib.pointer
 
 verdicts contains {
 	"effect": "review",
 	"code": "payment_limit.over_limit",
 	"message": "the payment is over the limit and needs the approval of finance",
-	"pointers": [amount.pointer | some amount in _amounts],
+	"pointers": [pointer.below("args", amount.path) | some amount in _amounts],
 	"review": {"queue": "finance", "ttl_s": 3600},
 } if {
-	_is_payment
+	"pay" in input.tool.effects
 	some total in amounts.totals(_amounts)
 	not _is_within_limit(total)
 }
@@ -30,11 +31,10 @@ verdicts contains {
 	"effect": "deny",
 	"code": "payment_limit.not_positive",
 	"message": "an amount of the payment is not a positive number",
-	"pointers": [amount.pointer],
+	"pointers": [pointer.below("args", amount.path) | some amount in _refused],
 } if {
-	_is_payment
-	some amount in _amounts
-	not amounts.is_positive(amount.value)
+	"pay" in input.tool.effects
+	_refused[0]
 }
 
 verdicts contains {
@@ -42,13 +42,13 @@ verdicts contains {
 	"code": "payment_limit.no_amount",
 	"message": "the payment does not say its amount",
 } if {
-	_is_payment
+	"pay" in input.tool.effects
 	not _amounts[0]
 }
 
-_is_payment if "pay" in input.tool.effects
+_amounts := amounts.found(data.settings.payment_limit.amount_arguments)
 
-_amounts := amounts.found(data.settings.payment_limit.amount_arguments) if _is_payment
+_refused := [amount | some amount in _amounts; not amounts.is_positive(amount.value)]
 
 # A limit that is missing or not a number leaves every payment to a person.
 _is_within_limit(total) if {

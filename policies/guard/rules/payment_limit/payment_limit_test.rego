@@ -35,7 +35,10 @@ test_paying_among_other_effects_is_still_paying if {
 }
 
 test_an_amount_that_is_not_a_positive_number_is_refused if {
-	every amount in ["9000", "5,000", "1e9", "NaN", "", " 5 ", 0, -1, -0.01, null, true, [9000], [], {"value": "5"}, {}] {
+	every amount in [
+		"9000", "5,000", "1e9", "NaN", "", " 5 ", 0, -1, -0.01, null, true, [9000], [], {"value": "5"},
+		{},
+	] {
 		"payment_limit.not_positive" in _codes({"amount": amount})
 	}
 }
@@ -47,7 +50,10 @@ test_a_huge_amount_is_reviewed if {
 }
 
 test_a_payment_without_an_amount_is_refused if {
-	every args in [{}, {"to": "ACME"}, {"sum": 9000}, {"note": "amount"}, [], ["amount", 9000], null, "amount", 9000] {
+	every args in [
+		{}, {"to": "ACME"}, {"sum": 9000}, {"note": "amount"}, [], ["amount", 9000], null,
+		"amount", 9000,
+	] {
 		_codes(args) == {"payment_limit.no_amount"}
 	}
 }
@@ -57,9 +63,15 @@ test_every_amount_argument_counts if {
 	_codes({"amount": 1, "value": "501"}) == {"payment_limit.not_positive"}
 }
 
-test_case_and_decoration_do_not_hide_an_amount if {
-	every name in ["Amount", "AMOUNT", " amount", "amo\u200bunt", "amount\ufeff", "_amount_", "TOTAL"] {
+test_case_and_white_space_do_not_hide_an_amount if {
+	every name in ["Amount", "AMOUNT", " amount", "amount\t\n", "\u00a0Amount", "TOTAL"] {
 		_codes({"amount": 1, name: 9000}) == {"payment_limit.over_limit"}
+	}
+}
+
+test_invisible_characters_in_a_name_leave_a_payment_without_an_amount if {
+	every name in ["amo\u200bunt", "amount\ufeff", "am\u00adount", "\uff41mount", "\u0430mount"] {
+		_codes({name: 9000}) == {"payment_limit.no_amount"}
 	}
 }
 
@@ -78,18 +90,26 @@ test_one_amount_said_twice_counts_once if {
 	_codes({"amount": 300, "total": 300}) == set()
 }
 
+test_many_wrong_amounts_are_one_verdict if {
+	call := cases.tool_call(["pay"], {"lines": [{"amount": 0 - n} | some n in numbers.range(1, 50)]})
+	[count(verdict.pointers) | some verdict in payment_limit.verdicts] == [50] with input as call
+}
+
 test_pointers_are_escaped if {
-	verdicts := payment_limit.verdicts with input as cases.tool_call(["pay"], {"a/b~c": [{"amount": 0}]})
+	verdicts := payment_limit.verdicts
+		with input as cases.tool_call(["pay"], {"a/b~c": [{"amount": 0}]})
 	[verdict.pointers | some verdict in verdicts] == [["/args/a~1b~0c/0/amount"]]
 }
 
 test_the_limit_is_a_setting if {
-	_codes({"amount": 50}) == {"payment_limit.over_limit"} with data.settings.payment_limit.amount_max as 49
+	_codes({"amount": 50}) == {"payment_limit.over_limit"}
+		with data.settings.payment_limit.amount_max as 49
 }
 
 test_a_limit_that_is_not_a_number_leaves_every_payment_to_a_person if {
 	every limit in ["500", null, [500], {}] {
-		_codes({"amount": 1}) == {"payment_limit.over_limit"} with data.settings.payment_limit.amount_max as limit
+		_codes({"amount": 1}) == {"payment_limit.over_limit"}
+			with data.settings.payment_limit.amount_max as limit
 	}
 	_codes({"amount": 1}) == {"payment_limit.no_amount"} with data.settings as {}
 }

@@ -16,9 +16,10 @@ import data.guard.lib.fleet
 verdicts contains {
 	"effect": "route",
 	"code": "pii_jurisdiction.model_not_cleared",
-	"message": "the messages may hold personal data, and the model is not cleared for it in this jurisdiction",
+	"message": "the model is not cleared for the personal data that the messages may hold",
 	"route": {"models": _cleared},
 } if {
+	not input.context.jurisdiction == null
 	_is_to_move
 	_cleared[0]
 }
@@ -26,14 +27,14 @@ verdicts contains {
 verdicts contains {
 	"effect": "deny",
 	"code": "pii_jurisdiction.no_cleared_model",
-	"message": "the messages may hold personal data, and no active model is cleared for it in this jurisdiction",
+	"message": "no active model is cleared for the personal data that the messages may hold",
 } if {
+	not input.context.jurisdiction == null
 	_is_to_move
 	not _cleared[0]
 }
 
 _is_to_move if {
-	not input.context.jurisdiction == null
 	_is_personal
 	not _is_cleared
 }
@@ -44,7 +45,7 @@ _is_personal if not input.evidence.unscanned == []
 
 # The same name at another endpoint is another model, and cleared for nothing.
 _is_cleared if {
-	fleet.is_approved
+	fleet.is_approved(input)
 	fleet.is_cleared(input.model.id, input.context.jurisdiction)
 }
 

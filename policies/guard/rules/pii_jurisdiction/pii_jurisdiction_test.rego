@@ -27,7 +27,7 @@ test_personal_data_moves_to_the_cleared_active_models if {
 	pii_jurisdiction.verdicts == {{
 		"effect": "route",
 		"code": "pii_jurisdiction.model_not_cleared",
-		"message": "the messages may hold personal data, and the model is not cleared for it in this jurisdiction",
+		"message": "the model is not cleared for the personal data that the messages may hold",
 		"route": {"models": ["gpt-eu"]},
 	}} with input as _call(_us, "eu", {"pii": _pii}) with data.fleet.models as cases.fleet
 }
@@ -52,7 +52,8 @@ test_what_was_not_scanned_counts_as_personal_data if {
 }
 
 test_a_model_not_cleared_for_personal_data_is_not_cleared if {
-	_codes({"id": "gpt-public", "provider": "eu-cloud", "endpoint": null}, "eu", {"pii": _pii}) == _moved
+	model := {"id": "gpt-public", "provider": "eu-cloud", "endpoint": null}
+	_codes(model, "eu", {"pii": _pii}) == _moved
 }
 
 test_an_unknown_model_is_not_cleared if {
@@ -74,6 +75,7 @@ test_without_a_cleared_active_model_the_call_is_refused if {
 	every jurisdiction in ["ch", "EU", " eu", "", ["eu"], 7, {}] {
 		_codes(_eu, jurisdiction, {"pii": _pii}) == {"pii_jurisdiction.no_cleared_model"}
 	}
-	cases.codes(pii_jurisdiction.verdicts) == {"pii_jurisdiction.no_cleared_model"} with input as _call(_us, "eu", {"pii": _pii})
+	cases.codes(pii_jurisdiction.verdicts) == {"pii_jurisdiction.no_cleared_model"}
+		with input as _call(_us, "eu", {"pii": _pii})
 		with data.fleet as {}
 }

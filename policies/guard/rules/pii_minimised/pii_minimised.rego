@@ -21,10 +21,12 @@ verdicts contains {
 	_entities[0]
 }
 
-_entities := [entity |
-	some entity, _ in input.evidence.pii
-	not _is_kept(entity)
-]
+# Without readable evidence everything found is replaced, not nothing.
+default _entities := ["*"]
+
+_entities := [entity | some entity, _ in input.evidence.pii; not _is_kept(entity)] if {
+	is_object(input.evidence.pii)
+}
 
 _is_kept(entity) if {
 	is_array(data.settings.pii_minimised.entities)

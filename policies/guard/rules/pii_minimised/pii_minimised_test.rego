@@ -33,14 +33,25 @@ test_other_kinds_are_left_alone if {
 }
 
 test_the_kinds_are_a_setting if {
-	_entities(pii_minimised.verdicts) == [["PERSON"]] with input as _call("output", ["PERSON", "US_SSN"])
+	_entities(pii_minimised.verdicts) == [["PERSON"]]
+		with input as _call("output", ["PERSON", "US_SSN"])
 		with data.settings.pii_minimised.entities as ["PERSON"]
 }
 
 test_without_a_readable_list_every_kind_is_replaced if {
 	every entities in [null, "US_SSN", {}] {
-		_entities(pii_minimised.verdicts) == [["PERSON", "US_SSN"]] with input as _call("output", ["PERSON", "US_SSN"])
+		_entities(pii_minimised.verdicts) == [["PERSON", "US_SSN"]]
+			with input as _call("output", ["PERSON", "US_SSN"])
 			with data.settings.pii_minimised.entities as entities
 	}
-	_entities(pii_minimised.verdicts) == [["PERSON"]] with input as _call("output", ["PERSON"]) with data.settings as {}
+	_entities(pii_minimised.verdicts) == [["PERSON"]] with input as _call("output", ["PERSON"])
+		with data.settings as {}
+}
+
+test_evidence_that_is_not_understood_replaces_everything if {
+	every found in [null, ["US_SSN"], "US_SSN", false] {
+		call := cases.at("output", {"evidence": {"pii": found}})
+		_entities(pii_minimised.verdicts) == [["*"]] with input as call
+	}
+	_entities(pii_minimised.verdicts) == [["*"]] with input as {"point": "output"}
 }

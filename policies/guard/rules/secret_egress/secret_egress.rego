@@ -19,8 +19,6 @@ package guard.rules.secret_egress
 
 import rego.v1
 
-import data.guard.lib.effects
-
 verdicts contains {
 	"effect": "deny",
 	"code": "secret_egress.in_arguments",
@@ -33,7 +31,8 @@ verdicts contains {
 } if {
 	not input.evidence.secrets == {}
 	input.point == "pre_tool_call"
-	_is_egress
+	some effect in input.tool.effects
+	effect in {"send", "publish", "execute"}
 }
 
 verdicts contains {
@@ -46,11 +45,9 @@ verdicts contains {
 	input.point != "pre_tool_call"
 }
 
-_is_egress if effects.is_sending
-
-_is_egress if "execute" in input.tool.effects
-
 # Without readable evidence everything found is replaced, not nothing.
 default _entities := ["*"]
 
-_entities := [entity | some entity, _ in input.evidence.secrets] if is_object(input.evidence.secrets)
+_entities := [entity | some entity, _ in input.evidence.secrets] if {
+	is_object(input.evidence.secrets)
+}

@@ -49,7 +49,10 @@ test_only_the_secrets_that_were_found_are_replaced if {
 }
 
 test_secrets_are_replaced_wherever_data_flows if {
-	every point in ["input", "pre_model_call", "post_model_call", "post_tool_call", "pre_handoff", "post_handoff", "output"] {
+	every point in [
+		"input", "pre_model_call", "post_model_call", "post_tool_call", "pre_handoff",
+		"post_handoff", "output",
+	] {
 		call := cases.at(point, _found("/x"))
 		cases.codes(secret_egress.verdicts) == {"secret_egress.replaced"} with input as call
 	}
@@ -71,5 +74,6 @@ test_evidence_that_is_missing_stops_a_sending_tool if {
 test_evidence_that_is_not_understood_replaces_everything if {
 	call := cases.at("output", {"evidence": {"secrets": ["API_KEY"]}})
 	[verdict.redact.entities | some verdict in secret_egress.verdicts] == [["*"]] with input as call
-	[verdict.redact.entities | some verdict in secret_egress.verdicts] == [["*"]] with input as {"point": "output"}
+	[verdict.redact.entities | some verdict in secret_egress.verdicts] == [["*"]]
+		with input as {"point": "output"}
 }

@@ -16,11 +16,11 @@ verdicts contains {
 	"code": "step_limit.too_many_steps",
 	"message": "the run has reached its limit of steps",
 } if {
-	not _is_below
+	not _is_below(input)
 }
 
-_is_below if {
-	is_number(input.path.length)
+_is_below(request) if {
+	is_number(request.path.length)
 	is_number(data.settings.step_limit.steps_max)
-	input.path.length < data.settings.step_limit.steps_max
+	request.path.length < data.settings.step_limit.steps_max
 }

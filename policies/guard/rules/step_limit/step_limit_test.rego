@@ -6,7 +6,8 @@ import data.guard.lib.cases_test as cases
 import data.guard.rules.step_limit
 
 _codes(point, length) := codes if {
-	codes := cases.codes(step_limit.verdicts) with input as cases.at(point, {"path": {"length": length}})
+	codes := cases.codes(step_limit.verdicts)
+		with input as cases.at(point, {"path": {"length": length}})
 }
 
 _points := ["pre_tool_call", "pre_model_call", "pre_step", "pre_handoff"]
@@ -41,7 +42,8 @@ test_a_length_that_is_not_understood_is_over_the_limit if {
 
 test_a_limit_that_is_not_understood_is_reached if {
 	every limit in ["200", null, [200]] {
-		_codes("pre_tool_call", 3) == {"step_limit.too_many_steps"} with data.settings.step_limit.steps_max as limit
+		_codes("pre_tool_call", 3) == {"step_limit.too_many_steps"}
+			with data.settings.step_limit.steps_max as limit
 	}
 	_codes("pre_tool_call", 3) == {"step_limit.too_many_steps"} with data.settings as {}
 }

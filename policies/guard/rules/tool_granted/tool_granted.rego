@@ -16,7 +16,8 @@ verdicts contains {
 	"code": "tool_granted.granted",
 	"message": "a grant of this session covers the call",
 } if {
-	_is_covered
+	input.evidence.capability.granted == true
+	input.evidence.capability.why == "granted"
 	input.tool.is_declared == true
 }
 
@@ -25,7 +26,6 @@ verdicts contains {
 	"code": "tool_granted.no_grant",
 	"message": "the agent holds no grant for this tool",
 } if {
-	not _is_covered
 	input.evidence.capability.why == "no_grant"
 }
 
@@ -34,7 +34,6 @@ verdicts contains {
 	"code": "tool_granted.argument_not_allowed",
 	"message": "the grant for this tool does not cover the value of an argument",
 } if {
-	not _is_covered
 	input.evidence.capability.why == "argument_not_allowed"
 }
 
@@ -43,7 +42,6 @@ verdicts contains {
 	"code": "tool_granted.expired",
 	"message": "the grant for this tool has expired",
 } if {
-	not _is_covered
 	input.evidence.capability.why == "expired"
 }
 
@@ -52,13 +50,8 @@ verdicts contains {
 	"code": "tool_granted.not_covered",
 	"message": "it is not certain that a grant covers this call",
 } if {
-	not _is_covered
-	not _is_explained
+	not input.evidence.capability.granted == true
+	not input.evidence.capability.why == "no_grant"
+	not input.evidence.capability.why == "argument_not_allowed"
+	not input.evidence.capability.why == "expired"
 }
-
-_is_covered if {
-	input.evidence.capability.granted == true
-	input.evidence.capability.why == "granted"
-}
-
-_is_explained if input.evidence.capability.why in {"no_grant", "argument_not_allowed", "expired"}

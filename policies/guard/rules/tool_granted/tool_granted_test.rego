@@ -40,12 +40,16 @@ test_what_is_not_understood_is_refused if {
 		{"granted": "true", "why": "granted"},
 		{"granted": 1, "why": "granted"},
 		{"granted": ["true"], "why": "granted"},
-		{"granted": true, "why": "Granted"},
-		{"granted": true, "why": null},
 		{"granted": false, "why": "no_tool"},
 		{"granted": false, "why": ["no_grant"]},
 	] {
 		_codes(capability) == {"tool_granted.not_covered"}
+	}
+}
+
+test_a_grant_that_does_not_plainly_say_so_permits_nothing if {
+	every why in ["Granted", " granted", null, ["granted"], true] {
+		_codes({"granted": true, "why": why}) == set()
 	}
 }
 
@@ -54,6 +58,6 @@ test_missing_evidence_is_refused if {
 }
 
 test_a_grant_does_not_permit_an_undeclared_tool if {
-	call := object.union(cases.at("pre_tool_call", cases.tool(["read"])), {"tool": {"is_declared": false}})
+	call := object.union(cases.tool_call(["read"], {}), {"tool": {"is_declared": false}})
 	tool_granted.verdicts == set() with input as call
 }

@@ -16,8 +16,9 @@ verdicts contains {
 	"code": "trust_floor.too_low_to_act",
 	"message": "the agent is not trusted enough to use a tool that does more than read",
 } if {
-	not _is_trusted
-	not _is_read_only
+	not input.tool.effects == ["read"]
+	not input.tool.effects == []
+	not _is_trusted(input)
 }
 
 verdicts contains {
@@ -26,17 +27,12 @@ verdicts contains {
 	"message": "the agent is not trusted enough to read without approval",
 	"review": {"queue": "operations", "ttl_s": 3600},
 } if {
-	not _is_trusted
-	_is_read_only
+	input.tool.effects in [["read"], []]
+	not _is_trusted(input)
 }
 
-_is_trusted if {
-	is_number(input.evidence.trust.lower)
+_is_trusted(request) if {
+	is_number(request.evidence.trust.lower)
 	is_number(data.settings.trust_floor.floor)
-	input.evidence.trust.lower >= data.settings.trust_floor.floor
-}
-
-_is_read_only if {
-	is_array(input.tool.effects)
-	every effect in input.tool.effects { effect == "read" }
+	request.evidence.trust.lower >= data.settings.trust_floor.floor
 }

@@ -5,7 +5,10 @@ import rego.v1
 import data.guard.lib.cases_test as cases
 import data.guard.rules.trust_floor
 
-_call(effects, lower) := object.union(cases.tool_call(effects, {}), {"evidence": {"trust": {"lower": lower}}})
+_call(effects, lower) := object.union(
+	cases.tool_call(effects, {}),
+	{"evidence": {"trust": {"lower": lower}}},
+)
 
 _codes(effects, lower) := codes if {
 	codes := cases.codes(trust_floor.verdicts) with input as _call(effects, lower)
@@ -55,6 +58,7 @@ test_effects_that_are_not_understood_are_more_than_reading if {
 
 test_a_floor_that_is_not_understood_is_out_of_reach if {
 	every floor in ["0.3", null, [], 2] {
-		_codes(["send"], 1) == {"trust_floor.too_low_to_act"} with data.settings.trust_floor.floor as floor
+		_codes(["send"], 1) == {"trust_floor.too_low_to_act"}
+			with data.settings.trust_floor.floor as floor
 	}
 }

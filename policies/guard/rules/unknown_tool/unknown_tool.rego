@@ -24,13 +24,14 @@ verdicts contains {
 	"code": "unknown_tool.unknown_effect",
 	"message": "the declaration of the tool names an effect that is not known",
 } if {
+	not input.tool.effects == ["read"]
 	input.tool.is_declared == true
-	not _is_understood
+	not _is_understood(input.tool)
 }
 
-_is_understood if {
-	is_array(input.tool.effects)
-	every effect in input.tool.effects {
+_is_understood(tool) if {
+	is_array(tool.effects)
+	every effect in tool.effects {
 		effect in {"read", "write", "pay", "send", "delete", "publish", "execute", "admin"}
 	}
 }

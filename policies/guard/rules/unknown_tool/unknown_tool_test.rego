@@ -24,7 +24,8 @@ test_a_declared_tool_is_left_alone if {
 
 test_a_declaration_must_be_plainly_true if {
 	every claim in ["true", 1, null, [true]] {
-		_codes({"tool": {"name": "x", "effects": ["read"], "is_declared": claim}}) == {"unknown_tool.undeclared"}
+		tool := {"name": "x", "effects": ["read"], "is_declared": claim}
+		_codes({"tool": tool}) == {"unknown_tool.undeclared"}
 	}
 }
 

@@ -12,8 +12,6 @@ package guard.rules.unscanned_input
 
 import rego.v1
 
-import data.guard.lib.effects
-
 verdicts contains {
 	"effect": "review",
 	"code": "unscanned_input.sent_unseen",
@@ -21,5 +19,6 @@ verdicts contains {
 	"review": {"queue": "privacy", "ttl_s": 3600},
 } if {
 	not input.evidence.unscanned == []
-	effects.is_sending
+	some effect in input.tool.effects
+	effect in {"send", "publish"}
 }

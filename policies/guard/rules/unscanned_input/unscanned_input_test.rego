@@ -39,5 +39,6 @@ test_evidence_that_is_not_understood_counts_as_not_scanned if {
 	every unscanned in [null, "", {}, false, 0, [null]] {
 		_codes(["send"], unscanned) == {"unscanned_input.sent_unseen"}
 	}
-	cases.codes(unscanned_input.verdicts) == {"unscanned_input.sent_unseen"} with input as {"tool": {"effects": ["send"]}}
+	cases.codes(unscanned_input.verdicts) == {"unscanned_input.sent_unseen"}
+		with input as {"tool": {"effects": ["send"]}}
 }

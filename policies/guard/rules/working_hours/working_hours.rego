@@ -17,25 +17,20 @@ verdicts contains {
 	"message": "the call cannot easily be undone and is made outside working hours",
 	"review": {"queue": "operations", "ttl_s": 3600},
 } if {
-	_is_hard_to_undo
-	not _is_working_time
+	some effect in input.tool.effects
+	effect in {"pay", "delete", "admin"}
+	not _is_working_time(input)
 }
 
-_is_hard_to_undo if "pay" in input.tool.effects
-
-_is_hard_to_undo if "delete" in input.tool.effects
-
-_is_hard_to_undo if "admin" in input.tool.effects
-
-_is_working_time if {
-	hours := data.settings.working_hours
-	is_string(hours.tz)
-	is_number(hours.hour_from)
-	is_number(hours.hour_to)
-	is_number(input.context.now_ns)
-	input.context.now_ns > 0
-	[hour, _, _] := time.clock([input.context.now_ns, hours.tz])
-	hours.hour_from <= hour
-	hour < hours.hour_to
-	time.weekday([input.context.now_ns, hours.tz]) in hours.weekdays
+_is_working_time(request) if {
+	is_string(data.settings.working_hours.tz)
+	is_number(data.settings.working_hours.hour_from)
+	is_number(data.settings.working_hours.hour_to)
+	is_number(request.context.now_ns)
+	request.context.now_ns > 0
+	[hour, _, _] := time.clock([request.context.now_ns, data.settings.working_hours.tz])
+	hour >= data.settings.working_hours.hour_from
+	hour < data.settings.working_hours.hour_to
+	weekday := time.weekday([request.context.now_ns, data.settings.working_hours.tz])
+	weekday in data.settings.working_hours.weekdays
 }

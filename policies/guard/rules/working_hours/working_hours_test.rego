@@ -10,7 +10,10 @@ _hour_ns := 3600000000000
 # Wednesday, 15 January 2025, 00:00 UTC.
 _wednesday_ns := 1736899200000000000
 
-_call(effects, now_ns) := object.union(cases.tool_call(effects, {}), {"context": {"now_ns": now_ns}})
+_call(effects, now_ns) := object.union(
+	cases.tool_call(effects, {}),
+	{"context": {"now_ns": now_ns}},
+)
 
 _codes(effects, now_ns) := codes if {
 	codes := cases.codes(working_hours.verdicts) with input as _call(effects, now_ns)
@@ -45,8 +48,10 @@ test_other_effects_are_left_alone_at_any_time if {
 }
 
 test_hours_are_those_of_the_time_zone if {
-	_codes(["pay"], _wednesday_ns + (19 * _hour_ns)) == _reviewed with data.settings.working_hours.tz as "Europe/Berlin"
-	_codes(["pay"], _wednesday_ns + (5 * _hour_ns)) == set() with data.settings.working_hours.tz as "Europe/Berlin"
+	_codes(["pay"], _wednesday_ns + (19 * _hour_ns)) == _reviewed
+		with data.settings.working_hours.tz as "Europe/Berlin"
+	_codes(["pay"], _wednesday_ns + (5 * _hour_ns)) == set()
+		with data.settings.working_hours.tz as "Europe/Berlin"
 }
 
 test_a_time_that_is_not_understood_is_outside if {
@@ -56,9 +61,13 @@ test_a_time_that_is_not_understood_is_outside if {
 }
 
 test_hours_that_are_not_understood_are_never if {
-	every change in [{"tz": null}, {"hour_from": "6"}, {"hour_to": "20"}, {"hour_to": null}, {"weekdays": "Wednesday"}, {"weekdays": ["wednesday"]}] {
+	every change in [
+		{"tz": null}, {"hour_from": "6"}, {"hour_to": "20"}, {"hour_to": null}, {"weekdays": "Wednesday"},
+		{"weekdays": ["wednesday"]},
+	] {
 		hours := object.union(data.settings.working_hours, change)
-		_codes(["pay"], _wednesday_ns + (12 * _hour_ns)) == _reviewed with data.settings.working_hours as hours
+		_codes(["pay"], _wednesday_ns + (12 * _hour_ns)) == _reviewed
+			with data.settings.working_hours as hours
 	}
 	_codes(["pay"], _wednesday_ns + (12 * _hour_ns)) == _reviewed with data.settings as {}
 }
