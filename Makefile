@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test bench bench-short clean
 
 help:  ## say what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,9 +26,15 @@ test: setup  ## lint, types, and all tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-bench: setup  ## measure, beside the peer
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+bench: $(VENV)/bench  ## measure, beside the peer
 	$(BIN)/python -m bench
+
+bench-short: $(VENV)/bench  ## see that the benchmarks run
+	$(BIN)/python -m bench --short
+
+$(VENV)/bench: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .guard .mypy_cache .ruff_cache .hypothesis

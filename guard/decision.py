@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -41,7 +41,7 @@ class Effect(StrEnum):
 _RANKS: Final = {effect: rank for rank, effect in enumerate(Effect)}
 
 
-class Redact(msgspec.Struct, frozen=True, kw_only=True, tag="redact"):
+class Redact(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="redact"):
     """Rewrite every span of these entities, everywhere or below the given JSON pointers."""
 
     entities: tuple[str, ...] = ("*",)
@@ -49,13 +49,13 @@ class Redact(msgspec.Struct, frozen=True, kw_only=True, tag="redact"):
     pointers: tuple[str, ...] = ()  # empty: the whole target
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True, tag="route"):
+class Route(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="route"):
     """Call one of these approved models instead; two of them intersect."""
 
     models: tuple[str, ...]
 
 
-class Review(msgspec.Struct, frozen=True, kw_only=True, tag="review"):
+class Review(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="review"):
     """A person of `queue` must approve within `ttl_s` seconds; after that it is a deny."""
 
     queue: str = "default"
@@ -65,7 +65,7 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, tag="review"):
 Obligation = Redact | Route | Review
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one stage or rule says. Static words and pointers; never payload text."""
 
     effect: Effect
@@ -77,7 +77,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     on_deny: str | None = None  # "raise" or "return"; a call's own choice comes first
 
 
-class Reason(msgspec.Struct, frozen=True):
+class Reason(msgspec.Struct, frozen=True, gc=False):
     """Why: the part of a verdict that is kept in the decision and the log."""
 
     effect: Effect
@@ -87,7 +87,7 @@ class Reason(msgspec.Struct, frozen=True):
     pointers: tuple[str, ...] = ()
 
 
-class FaultNote(msgspec.Struct, frozen=True):
+class FaultNote(msgspec.Struct, frozen=True, gc=False):
     """What broke, in which stage; any fault makes the decision DENY."""
 
     code: str
@@ -95,7 +95,7 @@ class FaultNote(msgspec.Struct, frozen=True):
     message: str
 
 
-class Combined(msgspec.Struct, frozen=True):
+class Combined(msgspec.Struct, frozen=True, gc=False):
     """What `combine` says of a set of verdicts and faults."""
 
     effect: Effect
@@ -104,7 +104,7 @@ class Combined(msgspec.Struct, frozen=True):
     faults: tuple[FaultNote, ...]
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The answer to one request. `revision` names the policies that gave it (sha256)."""
 
     id: str
@@ -116,7 +116,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_us: float = 0.0
     facts: tuple[str, ...] = ()  # what the rules say has become true; kept on the path
     on_deny: str | None = None
-    recorded: bool = False  # False for `Interceptor.decide`, which answers and records nothing
+    recorded: bool = True  # False for `Interceptor.decide`, which answers and records nothing
 
     @property
     def is_permitted(self) -> bool:
@@ -142,7 +142,7 @@ NO_COMMON_MODEL: Final = Reason(
 )
 
 
-def combine(verdicts: Sequence[Verdict], faults: Iterable[FaultNote] = ()) -> Combined:
+def combine(verdicts: Sequence[Verdict], faults: Sequence[FaultNote] = ()) -> Combined:
     """One answer from all verdicts, whatever their order.
 
     (1) A fault is a DENY.
@@ -150,6 +150,11 @@ def combine(verdicts: Sequence[Verdict], faults: Iterable[FaultNote] = ()) -> Co
     (3) The most restrictive verdict wins, and obligations are united: adding one never loosens.
     (4) Routes intersect their models; an empty intersection is a DENY.
     """
+    if len(verdicts) == 1 and not faults:
+        # By far the usual case: one permit and nothing against it.
+        (only,) = verdicts
+        if only.effect is Effect.ALLOW and only.stage == "policy" and only.obligation is None:
+            return Combined(Effect.ALLOW, (_reason(only),), (), ())
     fault_notes = tuple(sorted(set(faults), key=_fault_order))
     reasons = tuple(sorted({_reason(verdict) for verdict in verdicts}, key=_reason_order))
     if fault_notes:  # (1)

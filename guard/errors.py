@@ -1,6 +1,7 @@
 """Every exception that leaves guard, as one tree.
 
 GuardError
+├── ToolFailed               tool_failed  a governed call raised; its text was redacted
 ├── Outcome                  the answer was not "go ahead"; nothing is broken
 │   ├── Denied               denied
 │   └── ReviewPending        review_pending
@@ -20,7 +21,7 @@ Messages are one line, lower case, and never contain payload text: it may be the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from .decision import Decision
@@ -40,6 +41,7 @@ __all__ = [
     "ReviewFault",
     "ReviewPending",
     "SnapshotFault",
+    "ToolFailed",
 ]
 
 
@@ -58,7 +60,7 @@ class Outcome(GuardError):
         self.decision = decision
         super().__init__(decision.summary())
 
-    def __reduce__(self) -> tuple[type[Outcome], tuple[Decision]]:
+    def __reduce__(self) -> tuple[type[Outcome], tuple[Any, ...]]:
         return type(self), (self.decision,)
 
 
@@ -69,16 +71,27 @@ class Denied(Outcome):
 
 
 class ReviewPending(Outcome):
-    """A person must approve first; `review_id` names what to approve."""
+    """A person must approve first: each of `review_ids`; `review_id` is the first of them."""
 
     code: ClassVar[str] = "review_pending"
 
-    def __init__(self, decision: Decision, review_id: str) -> None:
+    def __init__(self, decision: Decision, review_ids: tuple[str, ...]) -> None:
         super().__init__(decision)
-        self.review_id = review_id
+        self.review_ids = review_ids
 
-    def __reduce__(self) -> tuple[type[Outcome], tuple[Decision, str]]:  # type: ignore[override]
-        return type(self), (self.decision, self.review_id)
+    @property
+    def review_id(self) -> str:
+        """The first review to approve; most decisions need one."""
+        return self.review_ids[0]
+
+    def __reduce__(self) -> tuple[type[Outcome], tuple[Any, ...]]:
+        return type(self), (self.decision, self.review_ids)
+
+
+class ToolFailed(GuardError):
+    """A governed call raised, and its text was redacted: stands in for the original exception."""
+
+    code: ClassVar[str] = "tool_failed"
 
 
 class Fault(GuardError):

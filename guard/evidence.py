@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -15,10 +16,11 @@ __all__ = [
     "PathView",
     "Span",
     "TrustView",
+    "public_pointer",
 ]
 
 
-class Span(msgspec.Struct, frozen=True):
+class Span(msgspec.Struct, frozen=True, gc=False):
     """One sensitive place: `target[pointer][start:end]`, in characters of that string leaf.
 
     With `in_key`, the place is the last key of the pointer instead of its value. A number is
@@ -33,14 +35,23 @@ class Span(msgspec.Struct, frozen=True):
     in_key: bool = False
 
 
-class CapabilityView(msgspec.Struct, frozen=True):
+def public_pointer(pointer: str, spans: Iterable[Span]) -> str:
+    """`pointer` with every key that is itself sensitive named `<ENTITY>`, as in the log."""
+    for span in spans:
+        if span.in_key and (pointer == span.pointer or pointer.startswith(f"{span.pointer}/")):
+            parent = span.pointer.rpartition("/")[0]
+            pointer = f"{parent}/<{span.entity}>{pointer[len(span.pointer) :]}"
+    return pointer
+
+
+class CapabilityView(msgspec.Struct, frozen=True, gc=False):
     """Whether a grant of the session covers this call, and if not, why (a stable word)."""
 
     granted: bool = False
     why: str = "no_grant"
 
 
-class TrustView(msgspec.Struct, frozen=True):
+class TrustView(msgspec.Struct, frozen=True, gc=False):
     """Behaviour score of the principal, 0.0 to 1.0; policies read the lower bound."""
 
     score: float = 0.5
@@ -48,7 +59,7 @@ class TrustView(msgspec.Struct, frozen=True):
     observations: int = 0
 
 
-class PathView(msgspec.Struct, frozen=True):
+class PathView(msgspec.Struct, frozen=True, gc=False):
     """The run so far, at constant size: see guard.path."""
 
     length: int = 0
@@ -58,7 +69,7 @@ class PathView(msgspec.Struct, frozen=True):
     recent: tuple[str, ...] = ()
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Everything the stages found. `is_scanned` is False until the whole target was scanned."""
 
     pii: tuple[Span, ...] = ()
@@ -69,16 +80,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     capability: CapabilityView = CapabilityView()
     trust: TrustView = TrustView()
+    observed: tuple[int, int] = (0, 0)  # good and bad outcomes of the principal so far
     budget: dict[str, int] = {}
     path: PathView = PathView()
     error: str | None = None  # at a post point: the type of the exception that came instead
 
-    def adding(self, found: dict[str, Any]) -> Evidence:
-        """A copy with the given fields set."""
-        return msgspec.structs.replace(self, **found)
 
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one stage says: fields of Evidence it found, its verdicts, its faults."""
 
     found: dict[str, Any] = {}

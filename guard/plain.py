@@ -127,13 +127,24 @@ class _Freezer:
         result: Json
         if type(value) is dict:
             result = {}
-            for key, item in tuple(value.items()):
-                plain_key = self.key(key)
-                if plain_key in result:
-                    raise SnapshotFault(
-                        "snapshot.duplicate_key", "two keys of one object are equal as text"
-                    )
-                result[plain_key] = item if item is None else copy(item, depth + 1)
+            items = tuple(value.items())
+            for key, item in items:
+                # The usual key and leaf need no further call; everything else takes the long way.
+                if type(key) is str and len(key) < KEY_CHARS_MAX and key.isascii():
+                    self.bytes_left -= len(key)
+                else:
+                    key = self.key(key)
+                if type(item) is str and item.isascii() and len(item) < self.bytes_left:
+                    self.bytes_left -= len(item)
+                    result[key] = item
+                else:
+                    result[key] = copy(item, depth + 1)
+            if len(result) != len(items):
+                raise SnapshotFault(
+                    "snapshot.duplicate_key", "two keys of one object are equal as text"
+                )
+            if self.bytes_left < 0:
+                self.text("")  # many keys without text: the bound holds for them too
         elif type(value) is list:
             result = [copy(item, depth + 1) for item in tuple(value)]
         else:

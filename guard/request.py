@@ -74,7 +74,7 @@ TARGET_KEY: Final = {
 }
 
 
-class Principal(msgspec.Struct, frozen=True, kw_only=True):
+class Principal(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Who acts. `id` is a DID where the agent has one."""
 
     id: str
@@ -86,7 +86,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 ANONYMOUS: Final = Principal(id="anonymous")
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
+class Grant(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Permission in principle to use one tool; policy must still permit the call.
 
     `arguments` maps an argument name to the values it may have (any JSON scalars);
@@ -98,7 +98,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     expires_ns: int | None = None
 
 
-class ToolDeclaration(msgspec.Struct, frozen=True, kw_only=True):
+class ToolDeclaration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a tool does and returns. An undeclared tool counts as doing everything."""
 
     name: str
@@ -120,7 +120,7 @@ def undeclared(name: str) -> ToolDeclaration:
     )
 
 
-class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
+class ModelRef(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A model as it is about to be called. Approval is of all three fields together."""
 
     id: str
@@ -128,7 +128,7 @@ class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str | None = None
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+class Context(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The organisational side of a request, set by the session and by nobody else."""
 
     tenant: str | None = None
@@ -138,7 +138,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     constraints: dict[str, Json] = {}
 
 
-class Host(msgspec.Struct, frozen=True, kw_only=True):
+class Host(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the host can honour at this point. What it cannot honour becomes DENY, never ALLOW."""
 
     framework: str = "python"
@@ -150,7 +150,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 HOST_FULL: Final = Host(can_route=True)
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class Request(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One thing to decide. `target` is the only value that a decision may rewrite."""
 
     point: Point

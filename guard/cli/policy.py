@@ -37,7 +37,7 @@ def check(directories: tuple[Path, ...], *, as_json: bool) -> None:
     Example: guard policy check builtin policies/
     """
     bundle = _load(directories, as_json=as_json)
-    rules = [
+    rules: list[dict[str, Any]] = [
         {
             "rule": rule.name,
             "title": rule.metadata.title,

@@ -37,7 +37,7 @@ _VERDICTS: Final = "data.guard.verdicts"
 _FACTS: Final = "data.guard.facts"
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What the policies say of one input, and which rules were asked."""
 
     verdicts: tuple[Verdict, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..evidence import CapabilityView, Evidence, PathView, Span, TrustView
+from ..evidence import CapabilityView, Evidence, PathView, Span, TrustView, public_pointer
 from ..plain import Json
 from ..request import (
     TARGET_KEY,
@@ -36,6 +36,7 @@ def build_input(request: Request, evidence: Evidence, target: Json) -> dict[str,
     """Policy input for a request; `target` is the snapshot with secrets masked."""
     key = TARGET_KEY[request.point]
     context = request.context
+    keys = [span for span in evidence.pii + evidence.secrets if span.in_key]
     return {
         "point": request.point,
         "principal": request.principal,
@@ -45,9 +46,9 @@ def build_input(request: Request, evidence: Evidence, target: Json) -> dict[str,
         "error": evidence.error,
         "path": evidence.path,
         "evidence": {
-            "pii": _by_entity(evidence.pii, key) if evidence.pii else {},
-            "secrets": _by_entity(evidence.secrets, key) if evidence.secrets else {},
-            "unscanned": [f"/{key}{pointer}" for pointer in evidence.unscanned],
+            "pii": _by_entity(evidence.pii, keys, key) if evidence.pii else {},
+            "secrets": _by_entity(evidence.secrets, keys, key) if evidence.secrets else {},
+            "unscanned": [f"/{key}{public_pointer(p, keys)}" for p in evidence.unscanned],
             "provenance": evidence.provenance,
             "labels": evidence.labels,
             "capability": evidence.capability,
@@ -71,12 +72,14 @@ def encode_input(value: dict[str, Any]) -> str:
     return _ENCODER.encode(value).decode()
 
 
-def _by_entity(spans: tuple[Span, ...], key: str) -> dict[str, dict[str, Any]]:
+def _by_entity(
+    spans: tuple[Span, ...], keys: list[Span], target_key: str
+) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for span in spans:
         entry = found.setdefault(span.entity, {"count": 0, "pointers": []})
         entry["count"] += 1
-        pointer = f"/{key}{span.pointer}"
+        pointer = f"/{target_key}{public_pointer(span.pointer, keys)}"
         if len(entry["pointers"]) < POINTERS_MAX and pointer not in entry["pointers"]:
             entry["pointers"].append(pointer)
     return found

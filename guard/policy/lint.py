@@ -8,7 +8,9 @@ For every rule module, in this order:
 (4) it calls only functions of its own, of `data.guard.lib`, or built-ins of the allow-list;
 (5) it refers only to `input`, `data.guard.lib`, `data.settings` and `data.fleet`, and to fields of
     the input that exist at one of its points at least;
-(6) it does not contradict its scope: a test `input.point == "x"` names a point of the scope.
+(6) it negates no call or comparison over a field that may be missing, `not f(input.args.x)`: OPA
+    answers undefined there, the embedded engine true;
+(7) it does not contradict its scope: a test `input.point == "x"` names a point of the scope.
 """
 
 from __future__ import annotations
@@ -122,6 +124,8 @@ def _lint_names(module: Module, *, points: tuple[str, ...] | None, is_rule: bool
             _lint_call(module, item, own)  # (4)
         elif isinstance(item, Ref):
             _lint_ref(module, item, points)  # (5)
+        elif item[0] == "NotExpr":
+            _lint_negation(module, item[1])  # (6)
     replaced = with_line(module.tree["rules"])
     if replaced is not None:
         raise PolicyLoadError(
@@ -147,6 +151,19 @@ def _lint_call(module: Module, call: Call, own: set[str]) -> None:
         f"{module.name}:{call.line}: function `{call.name}` is not on the allow-list of pure "
         f"built-ins, and no function of this file or of an imported guard.lib{hint}"
     )
+
+
+def _lint_negation(module: Module, negated: Node) -> None:
+    ((kind, inner),) = negated["expr"].items()
+    is_comparison = kind == "BoolExpr" and inner["op"] != "Eq"
+    if kind not in ("Call", "Membership") and not is_comparison:
+        return
+    for item in walk(negated["expr"]):
+        if isinstance(item, Ref) and item.parts[:1] == ("input",) and len(item.parts) > 2:
+            raise PolicyLoadError(
+                f"{module.name}:{item.line}: `not` over `{'.'.join(item.parts)}`, which may be "
+                "missing: name the test in a helper rule and negate that"
+            )
 
 
 def _lint_ref(module: Module, ref: Ref, points: tuple[str, ...] | None) -> None:
@@ -197,7 +214,7 @@ def _lint_scope(module: Module, metadata: Metadata) -> None:
             if value is None or not isinstance(ref, Ref):
                 continue
             where = f"{module.name}:{node['span']['line']}"
-            if ref.parts == ("input", "point") and value not in metadata.points:  # (6)
+            if ref.parts == ("input", "point") and value not in metadata.points:  # (7)
                 raise PolicyLoadError(
                     f"{where}: tests for point `{value}`, which its scope leaves out: add it to "
                     "custom.points or drop the test"

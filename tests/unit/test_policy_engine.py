@@ -141,7 +141,8 @@ def test_every_obligation_is_read() -> None:
         {"effect": "redact", "code": "a.b", "message": "m",
          "redact": {"entities": ["X"], "operator": "mask", "pointers": ["/args/to"]}},
         {"effect": "route", "code": "a.c", "message": "m", "route": {"models": ["m1"]}},
-        {"effect": "review", "code": "a.d", "message": "m", "review": {"queue": "q", "ttl_s": 60}}]"""
+        {"effect": "review", "code": "a.d", "message": "m",
+         "review": {"queue": "q", "ttl_s": 60}}]"""
     said = [
         ("a.b", Effect.REDACT, Redact(entities=("X",), operator="mask", pointers=("/to",))),
         ("a.c", Effect.ROUTE, Route(models=("m1",))),

@@ -61,6 +61,9 @@ REFUSED = [
     (HEAD + f"verdicts contains {DENY} if y == 3", r"r\.rego:10: .*unsafe"),
     (HEAD + f"item := 1\n\nverdicts contains {DENY} if {{ some item; input.args[item] }}",
      r"local `item` has the name of a rule in this file"),
+    (HEAD + f"verdicts contains {DENY} if not startswith(input.args.x, \"a\")", r"`not` over `input\.args\.x`"),
+    (HEAD + f"verdicts contains {DENY} if not input.args.x > 3", r"`not` over `input\.args\.x`"),
+    (HEAD + f"verdicts contains {DENY} if not input.args.x in {{1}}", r"`not` over `input\.args\.x`"),
     (HEAD + "facts contains input.args.x", r"a fact must be a string literal"),
     (HEAD + "#" * 300_000, r"a module is at most"),
 ]  # fmt: skip

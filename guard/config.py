@@ -1,0 +1,205 @@
+"""`guard.toml`: what an installation is, validated once. pydantic is imported here and nowhere hot.
+
+The environment comes last: `GUARD_AUDIT__DIRECTORY=/var/log/guard` sets `directory` in `[audit]`.
+An unknown key is an error with a suggestion; there is no mode that allows everything.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError
+from .plain import Bounds
+from .request import ToolDeclaration
+
+__all__ = ["Config", "ToolsFile", "load_config", "load_tools"]
+
+ENVIRONMENT_PREFIX: Final = "GUARD_"
+# Words by which people ask for a switched-off guard, refused by name.
+_OPEN: Final = frozenset(
+    ("allow_all", "fail_open", "default_allow", "disable", "disabled", "enabled", "enforce", "mode")
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PolicyConfig(_Strict):
+    """`[policy]`: directories of policies; `builtin` is the set that comes with guard."""
+
+    directories: tuple[str, ...] = ("builtin",)
+    # Laid over `data.settings` of the bundles: `[policy.settings.payment_limit] amount_max = 900`.
+    settings: dict[str, Any] = {}
+
+
+class AuditConfig(_Strict):
+    """`[audit]`: where the log is, how durable, and what happens when it cannot be written."""
+
+    directory: str = ".guard/audit"
+    durability: Literal["relaxed", "sync"] = "relaxed"
+    on_failure: Literal["deny", "buffer", "allow"] = "deny"
+
+
+class KeysConfig(_Strict):
+    """`[keys]`: directory of the signing key and the HMAC key; out of reach of governed tools."""
+
+    directory: str = ".guard/keys"
+
+
+class LimitsConfig(_Strict):
+    """`[limits]`: the bounds of one snapshot, see guard.plain."""
+
+    depth_max: int = Field(64, ge=1, le=256)
+    nodes_max: int = Field(100_000, ge=1, le=1_000_000)
+    payload_bytes_max: int = Field(4 * 1024 * 1024, ge=1, le=64 * 1024 * 1024)
+
+    def bounds(self) -> Bounds:
+        """The same for the freezer."""
+        return Bounds(
+            depth_max=self.depth_max,
+            nodes_max=self.nodes_max,
+            payload_bytes_max=self.payload_bytes_max,
+        )
+
+
+class Config(_Strict):
+    """The whole of `guard.toml`. Relative paths are relative to the file."""
+
+    on_deny: Literal["raise", "return"] = "raise"
+    tools_file: str | None = None
+    fleet_file: str | None = None
+    policy: PolicyConfig = PolicyConfig()
+    audit: AuditConfig = AuditConfig()
+    keys: KeysConfig = KeysConfig()
+    limits: LimitsConfig = LimitsConfig()  # type: ignore[call-arg]
+    base: Path = Path()  # the directory of the file; not a key of it
+
+    def path(self, name: str) -> Path:
+        """`name` below the directory of the configuration file, unless it is absolute."""
+        return self.base / name
+
+
+class _Tool(_Strict):
+    effects: tuple[
+        Literal["read", "write", "pay", "send", "delete", "publish", "execute", "admin"], ...
+    ]
+    destinations: tuple[str, ...] = ()
+    payloads: tuple[str, ...] = ()
+    returns: Literal["trusted", "untrusted"] = "untrusted"
+    confidentiality: Literal["public", "internal", "confidential", "secret"] = "internal"
+
+
+class ToolsFile(_Strict):
+    """`tools.toml`: one table a tool, `[tools.send_email] effects = ["send"]`."""
+
+    tools: dict[str, _Tool] = {}
+
+
+def load_config(
+    path: Path | None = None, *, environment: Mapping[str, str] | None = None
+) -> Config:
+    """Configuration of `path`, or of `guard.toml` here if there is one, under the environment.
+
+    Raises ConfigError that names the file, the key and what was expected.
+    """
+    env = os.environ if environment is None else environment
+    if path is None:
+        here = Path("guard.toml")
+        path = here if here.is_file() else None
+    values = _read_toml(path) if path is not None else {}
+    where = str(path) if path is not None else "the environment"
+    _overlay(values, env)
+    config: Config = _validated(Config, values, where)
+    return config.model_copy(update={"base": path.parent if path is not None else Path()})
+
+
+def load_tools(path: Path) -> dict[str, ToolDeclaration]:
+    """Declarations of `tools.toml` by name; raises ConfigError."""
+    file: ToolsFile = _validated(ToolsFile, _read_toml(path), str(path))
+    return {
+        name: ToolDeclaration(
+            name=name,
+            effects=tool.effects,
+            destinations=tool.destinations,
+            payloads=tool.payloads,
+            returns=tool.returns,
+            confidentiality=tool.confidentiality,
+        )
+        for name, tool in file.tools.items()
+    }
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def _overlay(values: dict[str, Any], env: Mapping[str, str]) -> None:
+    for name, text in env.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        *tables, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{name}: `{part}` is a value, not a table")
+        # A list is written as in TOML and JSON: GUARD_POLICY__DIRECTORIES='["builtin", "mine"]'.
+        table[key] = _list(name, text) if text.startswith("[") else text
+
+
+def _list(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ConfigError(f'{name}: expected a list such as ["a", "b"]') from None
+
+
+def _validated(model: type[Any], values: dict[str, Any], where: str) -> Any:
+    if "base" in values and model is Config:
+        raise ConfigError(f"{where}: unknown key `base`")
+    for key in values:
+        if key in _OPEN and key not in model.model_fields:
+            raise ConfigError(
+                f"{where}: `{key}` is refused: guard has no mode that allows everything; the "
+                'nearest safe setting is on_deny = "return", or a rule that permits what you need'
+            )
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first(error, model)}") from None
+
+
+def _first(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
+        hint = f"did you mean `{near[0]}`" if near else f"expected one of {', '.join(known)}"
+        return f"unknown key `{key}`: {hint}"
+    return f"`{key}`: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at a place of the file."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return sorted(_Tool.model_fields)  # the only tables with free names are tools
+        model = inner
+    return sorted(set(model.model_fields) - {"base"})

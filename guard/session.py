@@ -1,0 +1,150 @@
+"""The current principal and path: who acts now, for whom, and what has happened on the way.
+
+A session lives in a ContextVar, so it follows tasks, and `asyncio.to_thread`. A thread of one's
+own starts without any: there the principal is anonymous and policy denies, until the thread enters
+the session (`with session:`). Sessions nest; what the inner one does not say it takes from the
+outer, except grants, and it walks the same path: a fact learned in the outer one still holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Final
+
+from .path.state import Path
+from .plain import Json, freeze
+from .request import ANONYMOUS, Context, Grant, Principal
+
+__all__ = ["Session", "current_session", "session"]
+
+_STACK: Final[ContextVar[tuple[Session, ...]]] = ContextVar("guard_session", default=())
+
+
+class Session:
+    """One run of an agent: principal, context, grants, path, and the order of its records.
+
+    Enter it with `with`, also in several threads at once. Immutable but for its path.
+    """
+
+    __slots__ = ("_sequence", "context", "grants", "id", "path", "principal", "trace_id")
+
+    def __init__(
+        self,
+        principal: Principal,
+        context: Context,
+        grants: tuple[Grant, ...],
+        *,
+        path: Path | None = None,
+        id: str | None = None,  # noqa: A002 the word of the domain
+        trace_id: str | None = None,
+        sequence: itertools.count[int] | None = None,
+    ) -> None:
+        self.principal = principal
+        self.context = context
+        self.grants = grants
+        self.path = path if path is not None else Path()
+        self.id = id or new_id()
+        self.trace_id = trace_id or new_id()
+        self._sequence = sequence if sequence is not None else itertools.count()
+
+    def next_sequence(self) -> int:
+        """Number of the next record of this session; dense, from 0, also under threads."""
+        return next(self._sequence)
+
+    def __enter__(self) -> Session:
+        _STACK.set((*_STACK.get(), self))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The last entry of this session, wherever it is: a generator may be closed out of order.
+        stack = _STACK.get()
+        for index in range(len(stack) - 1, -1, -1):
+            if stack[index] is self:
+                _STACK.set(stack[:index] + stack[index + 1 :])
+                return
+
+
+def session(
+    principal: str | Principal | None = None,
+    *,
+    roles: Iterable[str] = (),
+    on_behalf_of: str | None = None,
+    tenant: str | None = None,
+    purpose: str | None = None,
+    jurisdiction: str | None = None,
+    tags: Iterable[str] | None = None,
+    constraints: Mapping[str, Json] | None = None,
+    grants: Iterable[Grant | str] = (),
+    id: str | None = None,  # noqa: A002 the word of the domain
+) -> Session:
+    """A session to enter with `with`: who acts, in which context, with which grants.
+
+    `principal` is an agent id (a DID where it has one); a grant given as a string covers the tool
+    of that name with any arguments. Inside another session this one narrows or replaces it: what
+    is not given is inherited, grants never are.
+    """
+    outer = current_session()
+    context = outer.context if outer is not None else Context()
+    inherited = outer.principal if outer is not None else ANONYMOUS
+    return Session(
+        _principal(principal, tuple(roles), on_behalf_of, inherited),
+        Context(
+            tenant=tenant if tenant is not None else context.tenant,
+            purpose=purpose if purpose is not None else context.purpose,
+            jurisdiction=jurisdiction if jurisdiction is not None else context.jurisdiction,
+            tags=tuple(tags) if tags is not None else context.tags,
+            constraints=freeze(dict(constraints)) if constraints else context.constraints,
+        ),
+        tuple(Grant(tool=grant) if isinstance(grant, str) else grant for grant in grants),
+        path=outer.path if outer is not None else None,
+        id=id or (outer.id if outer is not None else None),
+        trace_id=outer.trace_id if outer is not None else None,
+        # The same session id goes on with the same numbers, so that a gap still means a loss.
+        sequence=outer._sequence if outer is not None and id in (None, outer.id) else None,
+    )
+
+
+def current_session() -> Session | None:
+    """The innermost session of this task or thread, or None."""
+    stack = _STACK.get()
+    return stack[-1] if stack else None
+
+
+def new_id() -> str:
+    """128 random bits as 32 hex digits: a decision, trace or session id."""
+    return os.urandom(16).hex()
+
+
+def _principal(
+    given: str | Principal | None,
+    roles: tuple[str, ...],
+    on_behalf_of: str | None,
+    outer: Principal,
+) -> Principal:
+    if isinstance(given, Principal):
+        return given
+    if given is None or given == outer.id:
+        if not roles and on_behalf_of is None:
+            return outer
+        return Principal(
+            id=outer.id,
+            roles=roles or outer.roles,
+            on_behalf_of=on_behalf_of or outer.on_behalf_of,
+            delegation=outer.delegation,
+        )
+    delegation = (*outer.delegation, outer.id) if outer is not ANONYMOUS else ()
+    return Principal(
+        id=given,
+        roles=roles,
+        on_behalf_of=on_behalf_of or outer.on_behalf_of,
+        delegation=delegation,
+    )
