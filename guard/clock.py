@@ -23,10 +23,13 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of the machine."""
 
-    __slots__ = ()
+    def now_ns(self) -> int:
+        """Wall clock, nanoseconds since 1970 (UTC)."""
+        return time.time_ns()
 
-    now_ns = staticmethod(time.time_ns)
-    monotonic_ns = staticmethod(time.perf_counter_ns)
+    def monotonic_ns(self) -> int:
+        """Nanoseconds that never step back."""
+        return time.perf_counter_ns()
 
 
 SYSTEM_CLOCK = SystemClock()

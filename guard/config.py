@@ -184,7 +184,9 @@ def _validated(model: type[Any], values: dict[str, Any], where: str) -> Any:
 
 
 def _first(error: ValidationError, model: type[BaseModel]) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    errors = error.errors(include_url=False, include_input=False)
+    # A misspelt key is usually also the reason why another one is missing.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _fields(model, first["loc"][:-1])

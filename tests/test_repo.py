@@ -29,6 +29,7 @@ RANKS: list[set[str]] = [
     {"ops"},
     {"__init__"},
     {"cli", "testing"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -142,6 +143,12 @@ class LogCheck:
         known = segment.first + len(stored) // HASH_BYTES
         if self.size < known and (end is not None or self.size < self._signed):
             self._differ(segment, [], stored, known=known)
+        elif known < min(self.size, self._signed):
+            self._damage(
+                "hash",
+                f"{segment.hashes.name} lacks the hashes of entries {known} to {self.size - 1}",
+                index=known,
+            )
 
     def _lines(self, path: Path, *, is_last: bool) -> Iterator[_Line]:
         start = 0
@@ -162,16 +169,12 @@ class LogCheck:
         path = segment.hashes
         entries_bytes = segment.records.stat().st_size if segment.records.exists() else 1 << 26
         stored = read_small(path, entries_bytes) if path.exists() else b""
-        expected = min(self._signed, end if end is not None else self._signed) - segment.first
-        if len(stored) < max(0, expected) * HASH_BYTES:
-            self._damage(
-                "hash",
-                f"{path.name} holds {len(stored) // HASH_BYTES} hashes of {expected} signed ones",
-            )
-        elif end is not None and len(stored) != (end - segment.first) * HASH_BYTES:
-            self._damage("hash", f"{path.name} does not end where {segment.records.name} does")
-        elif len(stored) % HASH_BYTES and end is None:
-            self._note(f"{self.log.name}: {path.name} ends in an unfinished hash")
+        if len(stored) % HASH_BYTES:
+            words = f"{path.name} ends in an unfinished hash"
+            if end is None and segment.first + len(stored) // HASH_BYTES >= self._signed:
+                self._note(f"{self.log.name}: {words}")
+            else:
+                self._damage("hash", words)
         return stored[: len(stored) // HASH_BYTES * HASH_BYTES]
 
     def _resync(
@@ -214,6 +217,9 @@ class LogCheck:
                 if count else f"{len(lines)} lines were put before entry {self.size}",
                 segment, lines, index=self.size,
             )  # fmt: skip
+        for line in lines:
+            with suppress(msgspec.MsgspecError, ValueError):  # the damage itself is reported above
+                self._follow(self._decode(line.data))
         offset = (self.size - segment.first) * HASH_BYTES
         for number in range(max(count, len(lines))):
             if self.tree is not None and number < len(lines):

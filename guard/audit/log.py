@@ -208,7 +208,7 @@ class AuditLog:
         writer, self._writer = self._writer, None
         self._begin()
         if writer is not None:
-            writer.close()
+            writer.abandon()
 
 
 def _recovery(torn: tuple[Torn, ...], now_ns: int) -> Entry:

@@ -187,6 +187,12 @@ class Writer:
 
     def close(self) -> None:
         """Close the files and give up the lock. Entries are not touched."""
+        # A lock outlives its descriptor in a child that was forked just now: unlock, then close.
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close what a fork has copied into this process. The parent keeps its lock."""
         for descriptor in (*self._place[:2], self._history, self._lock):
             os.close(descriptor)
 

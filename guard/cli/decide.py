@@ -12,6 +12,7 @@ import msgspec
 
 from ..assemble import bundle_of
 from ..audit.entry import Entry
+from ..clock import SYSTEM_CLOCK, SystemClock
 from ..config import load_config, load_tools
 from ..decision import Decision, Effect
 from ..errors import AuditFault, ConfigError
@@ -61,6 +62,17 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     jurisdiction: str | None = None
     grants: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
+    now_ns: int | None = None  # ask about another time than now
+
+
+class _At(SystemClock):
+    """The clock of a question about another time."""
+
+    def __init__(self, now_ns: int) -> None:
+        self._now_ns = now_ns
+
+    def now_ns(self) -> int:
+        return self._now_ns
 
 
 @click.command()
@@ -146,6 +158,7 @@ def _ask(file: TextIO, config_file: Path | None) -> _Answer:
         tools=load_tools(config.path(config.tools_file)) if config.tools_file else {},
         fleet=fleet,
         bounds=config.limits.bounds(),
+        clock=_At(asked.now_ns) if asked.now_ns is not None else SYSTEM_CLOCK,
     )
     with session(
         asked.principal,

@@ -122,6 +122,8 @@ def _owner_of(name: str, expected: str) -> Check:
 
     def check() -> tuple[bool, str]:
         owners = sorted(set(importlib.metadata.packages_distributions().get(name, [])))
+        if not owners and _is_installed(expected):
+            owners = [expected]  # an editable install names no files
         if owners == [expected]:
             return True, f"`{name}` comes from {expected} {importlib.metadata.version(expected)}"
         if expected not in owners:
@@ -130,6 +132,14 @@ def _owner_of(name: str, expected: str) -> Check:
         return False, f"`{name}` is also installed by {others}: uninstall that and reinstall ours"
 
     return check
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _policies(config: Config) -> tuple[bool, str]:

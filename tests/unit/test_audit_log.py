@@ -62,8 +62,8 @@ def test_a_log_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 def test_segments_follow_one_another_and_continue_the_tree(tmp_path: Path) -> None:
     log = written(tmp_path, 20, segment_bytes_max=2_000)
-    firsts = sorted(path.name for path in log.glob("records-*"))
-    assert len(firsts) == 5
+    assert len(list(log.glob("records-*"))) > 3
+    assert {path.stat().st_size > 2_000 for path in log.glob("records-*")} == {False}
     with open_log(tmp_path, segment_bytes_max=2_000) as again:
         assert again.append(entry(20)) == 20
     report = verify(tmp_path, vkey=SIGNER.verifier)
@@ -197,7 +197,7 @@ def test_a_torn_tail_is_moved_aside_and_told(tmp_path: Path) -> None:
         file.write(b'{"v":1,"kind":"inte')
     assert verify(tmp_path, vkey=SIGNER.verifier).ok
     with open_log(tmp_path, clock=FakeClock()) as again:
-        assert again.append(entry(4)) == 4
+        assert again.append(entry(3)) == 4
     assert (log / f"{RECORDS}.torn-{whole_bytes}").read_bytes() == b'{"v":1,"kind":"inte'
     recovery = _recoveries(tmp_path)[0]
     assert recovery.notes == [
@@ -372,9 +372,9 @@ def test_a_write_that_is_cut_short_leaves_no_trace(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
         signal.signal(signal.SIGXFSZ, old_handler)
-    assert log.append(entry(2)) == 1
+    assert log.append(entry(1)) == 1
     log.close()
-    assert _entries(tmp_path) == [entry(0), entry(2)]
+    assert _entries(tmp_path) == [entry(0), entry(1)]
     assert verify(tmp_path, vkey=SIGNER.verifier).ok
 
 
@@ -396,7 +396,8 @@ def test_after_a_failed_sync_the_log_takes_nothing_more(tmp_path: Path) -> None:
         log.append(entry(2))
     with pytest.raises(AuditFault, match="failed earlier"):
         log.checkpoint()
-    log.close()
+    with pytest.raises(AuditFault, match="failed earlier"):
+        log.close()
     assert _entries(tmp_path) == [entry(0)]
     with open_log(tmp_path) as again:
         assert again.append(entry(3)) == 1

@@ -1,0 +1,5 @@
+"""`python -m guard` is `guard`."""
+
+from .cli import main
+
+main()

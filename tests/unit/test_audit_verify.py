@@ -1,0 +1,353 @@
+"""Verification finds every changed byte, names it, and says what it cannot know."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.entries import MAC, SIGNER, entry, open_log, written
+
+from guard.audit import AuditLog
+from guard.audit.checkpoint import Checkpoint, sign
+from guard.audit.merkle import Tree, leaf_hash
+from guard.audit.report import Report, SessionGap
+from guard.audit.verify import verify
+from guard.errors import AuditFault
+from guard.keys import Signer
+
+RECORDS = f"records-{0:020}.jsonl"
+HASHES = f"hashes-{0:020}.bin"
+
+
+def _verify(log: Path, **options: str) -> Report:
+    return verify(log.parent, vkey=SIGNER.verifier, **options)
+
+
+def _found(report: Report) -> list[tuple[str, int | None]]:
+    return [(damage.kind, damage.index) for damage in report.damages]
+
+
+def _lines(log: Path) -> list[bytes]:
+    return (log / RECORDS).read_bytes().splitlines(keepends=True)
+
+
+def test_a_whole_log_is_ok_and_its_root_is_the_signed_one(tmp_path: Path) -> None:
+    log = written(tmp_path, 6)
+    report = _verify(log)
+    state = report.logs[0]
+    assert (report.ok, report.damages, report.notes) == (True, (), ())
+    assert (state.entries, state.signed, state.root) == (6, 6, state.signed_root)
+
+
+@pytest.mark.parametrize(
+    "name", ["records-0", "records-2", "hashes-0", "hashes-2", "checkpoint", "checkpoints", "log"]
+)
+def test_every_flipped_byte_of_every_file_is_found(name: str, tmp_path: Path) -> None:
+    log = written(tmp_path, 4, segment_bytes_max=1_600, checkpoint_records=2)
+    path = {
+        "records-0": log / RECORDS,
+        "records-2": sorted(log.glob("records-*"))[1],
+        "hashes-0": log / HASHES,
+        "hashes-2": sorted(log.glob("hashes-*"))[1],
+        "checkpoint": log / "checkpoint",
+        "checkpoints": log / "checkpoints",
+        "log": log / "log.vkey",
+    }[name]
+    whole = path.read_bytes()
+    unseen = []
+    for position in range(len(whole)):
+        data = bytearray(whole)
+        data[position] ^= 1 << position % 8
+        path.write_bytes(data)
+        if _verify(log).ok:
+            unseen.append(position)
+    path.write_bytes(whole)
+    assert unseen == []
+    assert _verify(log).ok
+
+
+def test_a_flipped_byte_of_a_record_names_its_entry(tmp_path: Path) -> None:
+    log = written(tmp_path, 5)
+    whole = (log / RECORDS).read_bytes()
+    wrong = []
+    for position in range(len(whole)):
+        data = bytearray(whole)
+        data[position] ^= 1
+        (log / RECORDS).write_bytes(data)
+        index = whole[:position].count(b"\n")
+        damage = _verify(log).damages[0]
+        if damage.index != index or not (damage.start or 0) <= position < (damage.end or 0):
+            wrong.append((position, damage))
+    assert wrong == []
+
+
+def test_a_changed_record_is_told_from_a_changed_hash(tmp_path: Path) -> None:
+    log = written(tmp_path, 5)
+    good = (log / RECORDS).read_bytes()
+    (log / RECORDS).write_bytes(good.replace(b'"00000002"', b'"00000009"', 1))
+    report = _verify(log)
+    line = _lines(log)
+    start = sum(map(len, line[:2]))
+    assert [msgspec.to_builtins(damage) for damage in report.damages][:1] == [
+        {
+            "log": "log-00",
+            "kind": "record",
+            "detail": "not as it was signed",
+            "segment": RECORDS,
+            "start": start,
+            "end": start + len(line[2]),
+            "index": 2,
+            "decision_id": "00000009",
+        }
+    ]
+    (log / RECORDS).write_bytes(good)
+    hashes = bytearray((log / HASHES).read_bytes())
+    hashes[3 * 32] ^= 1
+    (log / HASHES).write_bytes(hashes)
+    assert _found(_verify(log)) == [("hash", 3)]
+
+
+def test_damage_in_two_files_is_told_apart_when_a_checkpoint_lies_between(tmp_path: Path) -> None:
+    log = written(tmp_path, 8, checkpoint_records=2)
+    records = (log / RECORDS).read_bytes()
+    (log / RECORDS).write_bytes(records.replace(b'"00000001"', b'"00000009"', 1))
+    hashes = bytearray((log / HASHES).read_bytes())
+    hashes[5 * 32] ^= 1
+    (log / HASHES).write_bytes(hashes)
+    assert _found(_verify(log)) == [("record", 1), ("hash", 5)]
+
+
+def _delete_line(lines: list[bytes]) -> list[bytes]:
+    return lines[:2] + lines[3:]
+
+
+def _insert_line(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], lines[5].replace(b"00000005", b"00000055"), *lines[2:]]
+
+
+def _swap_lines(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], lines[3], lines[2], *lines[4:]]
+
+
+def _duplicate_line(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:3], lines[2], *lines[3:]]
+
+
+def _cut_lines(lines: list[bytes]) -> list[bytes]:
+    return lines[:2]
+
+
+def _join_lines(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], lines[2][:-1], *lines[3:]]
+
+
+def _replace_all(lines: list[bytes]) -> list[bytes]:
+    return [line.replace(b"search", b"delete") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("change", "index"),
+    [
+        (_delete_line, 2), (_insert_line, 2), (_swap_lines, 2), (_duplicate_line, 3),
+        (_cut_lines, 2), (_join_lines, 2), (_replace_all, 0),
+    ],
+)  # fmt: skip
+def test_lines_that_were_moved_are_found_where_it_begins(
+    change: Callable[[list[bytes]], list[bytes]], index: int, tmp_path: Path
+) -> None:
+    log = written(tmp_path, 6)
+    (log / RECORDS).write_bytes(b"".join(change(_lines(log))))
+    report = _verify(log)
+    assert not report.ok
+    assert report.damages[0].index == index
+
+
+def test_a_log_rewritten_without_the_key_is_found(tmp_path: Path) -> None:
+    log = written(tmp_path, 6)
+    lines = _replace_all(_lines(log))
+    (log / RECORDS).write_bytes(b"".join(lines))
+    (log / HASHES).write_bytes(b"".join(leaf_hash(line[:-1]) for line in lines))
+    report = _verify(log)
+    assert _found(report) == [("tree", 6)]
+    assert "do not have the root" in report.damages[0].detail
+
+
+def test_a_log_rewritten_with_a_new_key_is_found_with_the_old_one(tmp_path: Path) -> None:
+    log = written(tmp_path / "audit", 4)
+    shutil.rmtree(log)
+    thief = Signer("guard/audit", bytes(32))
+    with AuditLog.open(tmp_path / "audit", signer=thief, mac=MAC) as forged:
+        forged.append(entry(0))
+    assert verify(tmp_path / "audit").ok
+    assert {damage.kind for damage in _verify(log).damages} == {"key", "history", "checkpoint"}
+
+
+def _cut_back(log: Path, entries: int) -> None:
+    """What a thief of the key and the disk would do: the log as it was some entries ago."""
+    lines = _lines(log)[:entries]
+    tree = Tree()
+    for line in lines:
+        tree.append(leaf_hash(line[:-1]))
+    note = sign(Checkpoint("guard/audit/log-00", entries, tree.root()), SIGNER)
+    (log / RECORDS).write_bytes(b"".join(lines))
+    os.truncate(log / HASHES, entries * 32)
+    (log / "checkpoint").write_bytes(note)
+    (log / "checkpoints").write_bytes(note + b"\n")
+
+
+def test_a_log_that_was_cut_back_is_found_with_a_checkpoint_kept_outside(tmp_path: Path) -> None:
+    log = written(tmp_path, 6)
+    outside = (log / "checkpoint").read_text()
+    _cut_back(log, 4)
+    assert _verify(log).ok
+    report = _verify(log, checkpoint=outside)
+    assert _found(report) == [("truncated", 4)]
+    assert report.damages[0].detail == (
+        "the checkpoint kept outside signs 6 entries and 4 are here: the end was cut off"
+    )
+
+
+def test_a_log_that_was_rewritten_with_the_key_is_found_with_a_checkpoint_kept_outside(
+    tmp_path: Path,
+) -> None:
+    log = written(tmp_path, 6)
+    outside = (log / "checkpoint").read_text()
+    (log / RECORDS).write_bytes(b"".join(_replace_all(_lines(log))))
+    lines = _lines(log)
+    (log / HASHES).write_bytes(b"".join(leaf_hash(line[:-1]) for line in lines))
+    _cut_back(log, 6)
+    assert _verify(log).ok
+    report = _verify(log, checkpoint=outside)
+    assert _found(report) == [("tree", 6)]
+    assert "the log was rewritten since" in report.damages[0].detail
+
+
+def test_an_older_checkpoint_kept_outside_fits_a_log_that_grew(tmp_path: Path) -> None:
+    outside = (written(tmp_path, 3) / "checkpoint").read_text()
+    with open_log(tmp_path) as log:
+        log.append(entry(3))
+    assert verify(tmp_path, vkey=SIGNER.verifier, checkpoint=outside).ok
+
+
+def test_a_checkpoint_of_a_log_that_is_gone_is_told(tmp_path: Path) -> None:
+    with open_log(tmp_path), open_log(tmp_path) as second:
+        second.append(entry())
+        outside = second.checkpoint()
+    shutil.rmtree(tmp_path / "log-01")
+    report = verify(tmp_path, vkey=SIGNER.verifier, checkpoint=outside)
+    assert [damage.kind for damage in report.damages] == ["log_missing"]
+
+
+def test_the_log_of_another_writer_does_not_pass_as_this_one(tmp_path: Path) -> None:
+    with open_log(tmp_path) as first, open_log(tmp_path) as second:
+        first.append(entry(0))
+        second.append(entry(1, session_id="other"))
+    shutil.rmtree(tmp_path / "log-00")
+    (tmp_path / "log-01").rename(tmp_path / "log-00")
+    report = verify(tmp_path, vkey=SIGNER.verifier)
+    assert {damage.kind for damage in report.damages} == {"history", "checkpoint"}
+    assert "is of the log guard/audit/log-01" in report.damages[0].detail
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("checkpoint", "checkpoint"), ("checkpoints", "history"), ("log.vkey", "key")],
+)
+def test_a_file_that_is_missing_is_named(name: str, kind: str, tmp_path: Path) -> None:
+    log = written(tmp_path, 3)
+    (log / name).unlink()
+    damage = _verify(log).damages[0]
+    assert damage.kind == kind
+    assert "missing" in damage.detail
+
+
+@pytest.mark.parametrize("pattern", ["records-*", "*-????????????????????.*"])
+@pytest.mark.parametrize("position", [0, 1, -1])
+def test_a_segment_that_is_missing_is_named(pattern: str, position: int, tmp_path: Path) -> None:
+    log = written(tmp_path, 12, segment_bytes_max=1_600)
+    firsts = sorted(path.name[8:28] for path in log.glob("records-*"))
+    gone = firsts[position]
+    for path in log.glob(pattern):
+        if gone in path.name:
+            path.unlink()
+    report = _verify(log)
+    assert _found(report)[0] in [("segment_missing", int(gone)), ("truncated", int(gone))]
+
+
+def test_a_corrupt_checkpoint_says_which_file_and_why(tmp_path: Path) -> None:
+    log = written(tmp_path, 3)
+    (log / "checkpoint").write_text("guard/audit/log-00\n3\nnothing\n")
+    details = [damage.detail for damage in _verify(log).damages]
+    assert details == ["`checkpoint` is not valid: it is not a signed note: expected text, "
+                       "a blank line and signatures"]  # fmt: skip
+
+
+def test_without_a_key_the_report_says_that_the_key_is_not_independent(tmp_path: Path) -> None:
+    written(tmp_path, 2)
+    report = verify(tmp_path)
+    assert (report.ok, report.is_key_independent) == (True, False)
+    assert "the key came from the directory itself" in report.notes[-1]
+    assert verify(tmp_path, vkey=SIGNER.verifier).is_key_independent
+
+
+def test_entries_after_the_last_checkpoint_are_told_but_are_no_damage(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(entry(0))
+        log.checkpoint()
+        log.append(entry(1))
+        report = verify(tmp_path, vkey=SIGNER.verifier)
+    assert (report.ok, report.entries, report.logs[0].signed) == (True, 2, 1)
+    assert "the last 1 entries are not covered by a checkpoint yet" in report.notes[0]
+
+
+def test_a_number_missing_in_a_session_is_found(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        for number in (0, 1, 4, 3, 8):
+            log.append(entry(number))
+    report = verify(tmp_path, vkey=SIGNER.verifier)
+    assert report.session_gaps == (SessionGap("session-1", 2, 2), SessionGap("session-1", 5, 7))
+    assert [damage.detail for damage in report.damages] == [
+        "session session-1 lacks entries 2 to 2",
+        "session session-1 lacks entries 5 to 7",
+    ]
+
+
+def test_a_session_may_go_on_in_the_log_of_another_writer(tmp_path: Path) -> None:
+    with open_log(tmp_path) as first, open_log(tmp_path) as second:
+        first.append(entry(0))
+        second.append(entry(1))
+        first.append(entry(2))
+    assert verify(tmp_path, vkey=SIGNER.verifier).ok
+
+
+def test_an_intent_without_outcome_is_listed_and_is_no_damage(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        for number in range(5):
+            log.append(entry(number))
+        log.append(entry(5, ref="00000009"))
+        log.append(entry(6, effect="deny"))
+    report = verify(tmp_path, vkey=SIGNER.verifier)
+    assert (report.ok, report.orphans) == (True, ("00000004",))
+
+
+def test_a_report_is_one_json_object(tmp_path: Path) -> None:
+    report = verify(written(tmp_path, 2).parent)
+    assert json.loads(report.to_json())["ok"] is True
+
+
+def test_a_directory_without_logs_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(AuditFault, match="expected log-00 below it"):
+        verify(tmp_path)
+    with pytest.raises(AuditFault, match="no audit log at"):
+        verify(tmp_path / "nowhere")
+
+
+def test_a_file_that_is_no_checkpoint_is_a_fault(tmp_path: Path) -> None:
+    written(tmp_path, 1)
+    with pytest.raises(AuditFault, match="the checkpoint kept outside is not one"):
+        verify(tmp_path, checkpoint="hello")
