@@ -17,7 +17,7 @@ from ..keys.signing import Verifier
 from . import checkpoint as notes
 from .check import Head, LogCheck, Mark
 from .checkpoint import NOTE_BYTES_MAX, Checkpoint
-from .files import CHECKPOINT, HISTORY, VKEY, log_directories, read_small
+from .files import CHECKPOINT, HISTORY, VKEY, log_directories, read_small, segments_of
 from .report import DAMAGES_MAX, ORPHANS_MAX, Damage, LogState, Report, SessionGap
 
 __all__ = ["Damage", "LogState", "Report", "SessionGap", "verify"]
@@ -35,10 +35,15 @@ def verify(
     with it, a log that was cut off or rewritten since is found even if the key was stolen.
     """
     directory = Path(directory)
-    logs = log_directories(directory)
+    found = log_directories(directory)
+    # A process that has just made its directory has signed nothing yet.
+    logs = [log for log in found if (log / CHECKPOINT).exists() or segments_of(log)]
     if not logs:
         raise AuditFault(f"no audit log in {directory}: expected log-00 below it")
     verification = _Verification(vkey)
+    for log in found:
+        if log not in logs:
+            verification.note(f"{log.name} is empty: no checkpoint and no entries")
     outside = _origin_of(checkpoint) if checkpoint is not None else None
     states = []
     try:
@@ -129,6 +134,10 @@ class _Verification:
             notes=tuple(self._notes),
         )
 
+    def note(self, text: str) -> None:
+        """Say something that is no damage."""
+        self._notes.append(text)
+
     def damage(self, log: str, kind: str, detail: str) -> None:
         """Report something that has no place in a segment."""
         self._add(Damage(log=log, kind=kind, detail=detail))
@@ -161,6 +170,8 @@ class _Verification:
         if verifier is None:
             return []
         marks: list[Mark] = []
+        # The latest first: a live log writes the history before it.
+        newest = self._read(log, CHECKPOINT)
         history, rest = notes.split_notes(self._read(log, HISTORY))
         for number, note in enumerate(history):
             source = f"checkpoint {number} of {HISTORY}"
@@ -172,14 +183,12 @@ class _Verification:
         sizes = [mark.checkpoint.size for mark in marks]
         if sizes != sorted(sizes):
             self.damage(log.name, "history", f"{HISTORY} is out of order")
-        note = self._read(log, CHECKPOINT)
-        latest = self._mark(log, note, verifier, f"`{CHECKPOINT}`", kind="checkpoint")
-        if latest and note not in history[-2:]:
+        latest = self._mark(log, newest, verifier, f"`{CHECKPOINT}`", kind="checkpoint")
+        if latest and newest not in history:
             self.damage(
                 log.name,
                 "history",
-                f"the note in {CHECKPOINT} is not one of the last two in {HISTORY}: "
-                "one of them was changed or put back",
+                f"the note in {CHECKPOINT} is not in {HISTORY}: one of the two was changed",
             )
         return marks + latest
 

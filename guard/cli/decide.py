@@ -204,7 +204,7 @@ def _print_decision(decision: Decision) -> None:
         click.echo(f"  {reason.effect.value:7}{reason.code}: {reason.message}{_plain(where)}")
     for fault in decision.faults:
         click.echo(f"  fault  {fault.code}: {fault.message}")
-    click.echo(f"  in {decision.elapsed_us:.0f} us, by policies {decision.revision[:16] or 'none'}")
+    click.echo(f"  by policies {decision.revision[:16] or 'none'}")
 
 
 def _print_evidence(evidence: Evidence) -> None:
