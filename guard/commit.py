@@ -68,6 +68,9 @@ def open_reviews(
                     now_ns=request.now_ns,
                 )
                 opened.append(item)
+        if opened and request.point.is_post:
+            # The call has happened and is never made again: its result waits for the person.
+            reviews.hold(opened[0].id, request.target)
     except ReviewFault as error:
         decision = msgspec.structs.replace(
             decided.decision,

@@ -374,9 +374,6 @@ class Interceptor:
             permit.session.path.settle(permit.claim, happened=True)
         if not is_item and outcome is None and decided.evidence.error is None:
             self.trust.record(request.principal.id, good=True)
-        if isinstance(outcome, ReviewPending):
-            # The call has happened and is never made again: its result waits for the person.
-            self.reviews.hold(outcome.review_id, request.target)
         return (target, False) if outcome is None else (outcome, True)
 
     def _end(self, permit: Permit, **record: Any) -> Outcome | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
+from functools import lru_cache
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -13,7 +14,7 @@ from .clock import Clock
 from .decision import Effect, FaultNote
 from .errors import AuditFault
 from .evidence import Evidence
-from .pii.redact import mask_for_record
+from .pii.redact import mask_for_record, mask_text
 from .pipeline import Decided
 from .plain import Json
 from .request import Request
@@ -25,6 +26,9 @@ OnAuditFailure = Literal["deny", "buffer", "allow"]
 
 # Entries kept while the log is away, with on_failure = "buffer"; then it is a deny.
 BUFFERED_MAX: Final = 1_000
+# Of a name in a record: no tool of anybody's has a longer one. Names seen are kept, as masked.
+NAME_CHARS_MAX: Final = 128
+NAMES_MAX: Final = 4_096
 
 
 class RecordSink(Protocol):
@@ -81,7 +85,7 @@ class Recorder:
             session_id=request.session_id,
             session_seq=session.next_sequence() if session is not None else 0,
             run_id=request.run_id,
-            call_id=request.call_id,
+            call_id=_name(request.call_id),
             trace_id=request.trace_id,
             span_id=decision.id[:16],
             point=request.point.value,
@@ -93,8 +97,8 @@ class Recorder:
             },
             tenant=request.context.tenant,
             purpose=request.context.purpose,
-            tool=request.tool.name if request.tool is not None else None,
-            model=request.model.id if request.model is not None else None,
+            tool=_name(request.tool.name) if request.tool is not None else None,
+            model=_name(request.model.id) if request.model is not None else None,
             effect=decision.effect.value,
             reasons=decision.reasons,
             obligations=decision.obligations,
@@ -155,6 +159,14 @@ class Recorder:
         if self.on_failure == "deny":
             return ()
         return (f"audit.on_failure={self.on_failure}", f"audit.lost={self.lost}")
+
+
+@lru_cache(maxsize=NAMES_MAX)
+def _name(name: str) -> str:
+    """A name as it may be stored: a model invents tool names and call ids, and may hide data."""
+    # Far more is looked at than is kept, so that the cut halves nothing that would be found.
+    masked = mask_text(name[: 8 * NAME_CHARS_MAX])
+    return masked if len(masked) <= NAME_CHARS_MAX else f"{masked[:NAME_CHARS_MAX]}..."
 
 
 def failed_to_record(decided: Decided, fault: FaultNote) -> Decided:

@@ -172,7 +172,8 @@ def _matches(name: str, pattern: str) -> Callable[[Entry], bool]:
 
 
 def _names_policy(entry: Entry, policy: str) -> bool:
-    for reason in entry.reasons:
+    # A line that was tampered with may hold anything that is JSON here.
+    for reason in (reason for reason in entry.reasons if isinstance(reason, dict)):
         code = str(reason.get("code", ""))
         if code.startswith(policy) or policy in code.split(".")[:-1]:
             return True

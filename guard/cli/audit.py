@@ -11,7 +11,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -239,8 +239,13 @@ def _cell(value: object) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _codes(items: list[dict[str, Any]]) -> list[str]:
-    return [f"{item.get('code')}: {item.get('message')}" for item in items]
+def _codes(items: Sequence[Any]) -> list[str]:
+    return [f"{item.get('code')}: {item.get('message')}" for item in _objects(items)]
+
+
+def _objects(items: Sequence[Any]) -> list[dict[str, Any]]:
+    """A line that was tampered with may hold anything that is JSON where reasons should be."""
+    return [item for item in items if isinstance(item, dict)]
 
 
 def _write_table(rows: list[Row]) -> None:
@@ -299,9 +304,10 @@ def _short(text: str, width: int) -> str:
 
 def _why(entry: Entry) -> str:
     """The reasons for the effect in plain words."""
-    deciding = [r for r in entry.reasons if r.get("effect") == entry.effect] or entry.reasons
+    reasons = _objects(entry.reasons)
+    deciding = [r for r in reasons if r.get("effect") == entry.effect] or reasons
     words = [str(reason.get("message")) for reason in deciding]
-    words += [str(fault.get("message")) for fault in entry.faults]
+    words += [str(fault.get("message")) for fault in _objects(entry.faults)]
     if entry.kind == "outcome" and entry.happened is not None:
         words.append("it happened" if entry.happened else "it did not happen")
     if entry.error:

@@ -107,7 +107,7 @@ FIELDS: Final[dict[str, frozenset[str] | None]] = {
     "host": _names(Host),
 }
 _TARGET_KEYS: Final = frozenset(TARGET_KEY.values())
-STRUCTS: Final = {
+STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
     "principal": Principal,
     "tool": ToolDeclaration,
     "model": ModelRef,

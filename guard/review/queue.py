@@ -22,6 +22,8 @@ __all__ = ["Approval", "ReviewItem", "ReviewQueue", "ReviewState"]
 
 # Reviews kept; a person answers a few a minute, so more than this is a flood: further ones deny.
 REVIEWS_MAX: Final = 10_000
+# Results held in memory: 100 of the largest payload are 400 MB.
+HELD_MAX: Final = 100
 NS_PER_S: Final = 1_000_000_000
 
 
@@ -134,6 +136,8 @@ class ReviewQueue:
     def hold(self, review_id: str, result: Json) -> None:
         """Keep a result of a call that has happened until its review is approved."""
         with self._lock:
+            if len(self._held) >= HELD_MAX:
+                raise ReviewFault(f"{HELD_MAX} results are held already: release or reject some")
             self._held[review_id] = result
 
     def release(self, review_id: str, now_ns: int) -> Json:

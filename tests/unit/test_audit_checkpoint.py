@@ -64,7 +64,7 @@ BAD_TEXTS = {
 @pytest.mark.parametrize("name", BAD_TEXTS)
 def test_a_malformed_text_is_refused_though_it_is_signed(name: str) -> None:
     _, _, signature = NOTE.partition(b"\n\n")
-    with pytest.raises(LogCorrupt, match="its (text|size|root) is"):
+    with pytest.raises(LogCorrupt, match=r"its (text|size|root) is"):
         parse(BAD_TEXTS[name].encode() + b"\n" + signature, SIGNER.verifier)
 
 

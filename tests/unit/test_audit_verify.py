@@ -282,9 +282,11 @@ def test_a_segment_that_is_missing_is_named(pattern: str, position: int, tmp_pat
 def test_a_corrupt_checkpoint_says_which_file_and_why(tmp_path: Path) -> None:
     log = written(tmp_path, 3)
     (log / "checkpoint").write_text("guard/audit/log-00\n3\nnothing\n")
-    details = [damage.detail for damage in _verify(log).damages]
-    assert details == ["`checkpoint` is not valid: it is not a signed note: expected text, "
-                       "a blank line and signatures"]  # fmt: skip
+    (damage,) = _verify(log).damages
+    assert damage.detail == (
+        "`checkpoint` is not valid: it is not a signed note: "
+        "expected text, a blank line and signatures"
+    )
 
 
 def test_without_a_key_the_report_says_that_the_key_is_not_independent(tmp_path: Path) -> None:

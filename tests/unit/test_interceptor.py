@@ -411,3 +411,35 @@ def test_a_fact_that_cannot_be_kept_withholds_the_result(made: Interceptor) -> N
         with pytest.raises(Denied) as caught:
             made.call(made.request(Point.PRE_TOOL_CALL, {}, tool=crm), lambda _: "secret")
     assert [fault.stage for fault in caught.value.decision.faults] == ["path"]
+
+
+def test_a_tool_name_that_the_model_invented_is_masked_and_cut_in_the_record(
+    made: Interceptor, log: MemoryLog
+) -> None:
+    name = "mail_4111 1111 1111 1111_" + "x" * 500
+    with guard.session(CLERK):
+        made.call(made.request(Point.PRE_TOOL_CALL, {}, tool=name), lambda _: 1, on_deny="return")
+    tool = log.entries[0].tool or ""
+    assert "4111" not in tool
+    assert len(tool) < 200
+
+
+def test_a_result_under_review_is_held_and_released_once(tmp_path: Any) -> None:
+    from support.bundles import head, write
+
+    verdict = (
+        'verdicts contains {"effect": "review", "code": "hold_it.always", "message": "look first"}'
+    )
+    rules = write(tmp_path, head("hold_it", points="post_tool_call") + verdict, rule="hold_it")
+    made, log = testing.interceptor(policies=[rules])
+    ran: list[int] = []
+    with guard.session(CLERK, grants=["search"]):
+        pending = made.call(_search(made), lambda _: ran.append(1) or "found", on_deny="return")
+    assert isinstance(pending, ReviewPending)
+    with pytest.raises(guard.ReviewFault, match="pending, not approved"):
+        made.release(pending.review_id)
+    made.approve(pending.review_id, by="ann@finance")
+    assert made.release(pending.review_id) == "found"
+    with pytest.raises(guard.ReviewFault, match="holds no result"):
+        made.release(pending.review_id)
+    assert (ran, log.entries[1].happened, log.entries[1].effect) == ([1], True, "review")
