@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,8 @@ from .evidence import Evidence, Finding
 from .request import Request
 
 __all__ = ["Decided", "Stage", "decide", "fault_note", "faulted", "passes_through", "recombine"]
+
+_set: Final = msgspec.structs.force_setattr
 
 Stage = Callable[[Request, Evidence], Finding]
 
@@ -40,6 +43,9 @@ def decide(
 ) -> Decided:
     """Run the stages; the first deny or fault ends the chain."""
     started_ns = time.perf_counter_ns()
+    # INVARIANT: this copy is ours until the decision is made, so filling it in place changes
+    # nothing that anybody else holds; a new copy for each stage cost a tenth of the decision.
+    evidence = msgspec.structs.replace(evidence)
     verdicts: list[Verdict] = []
     faults: list[FaultNote] = []
     facts: tuple[str, ...] = ()
@@ -52,8 +58,8 @@ def decide(
                 raise
             faults.append(fault_note(name, error))
             break
-        if finding.found:
-            evidence = msgspec.structs.replace(evidence, **finding.found)
+        for field, value in finding.found.items():
+            _set(evidence, field, value)
         if finding.revision:
             revision = finding.revision
             facts += finding.facts

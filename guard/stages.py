@@ -87,22 +87,23 @@ def _without_keys(
 
 def identify(request: Request, evidence: Evidence) -> Finding:
     """Names that a log can hold: bounded and printable. Signed identities take this place later."""
-    _check_names("the principal", request.principal.id, *request.principal.roles)
-    _check_names("the session or call", request.session_id, request.run_id, request.call_id)
-    if request.tool is not None:
-        _check_names("the tool", request.tool.name)
-    if request.model is not None:
-        model = request.model
-        _check_names("the model", model.id, model.provider or "", model.endpoint or "")
+    tool, model = request.tool, request.model
+    names = (
+        request.principal.id,
+        *request.principal.roles,
+        request.session_id,
+        request.run_id,
+        request.call_id,
+        tool.name if tool is not None else "",
+        *((model.id, model.provider or "", model.endpoint or "") if model is not None else ()),
+    )
+    # One look at all of them: only what is wrong is worth a second one.
+    if len(max(names, key=len)) > ID_CHARS_MAX or not "".join(names).isprintable():
+        raise CapabilityFault(
+            "a name of the principal, its session, the tool or the model is over "
+            f"{ID_CHARS_MAX} characters or not printable"
+        )
     return _NOTHING
-
-
-def _check_names(whose: str, *names: str) -> None:
-    for name in names:
-        if len(name) > ID_CHARS_MAX or not name.isprintable():
-            raise CapabilityFault(
-                f"a name of {whose} is over {ID_CHARS_MAX} characters or not printable"
-            )
 
 
 def capability(request: Request, evidence: Evidence) -> Finding:
