@@ -1,7 +1,9 @@
-"""The Rego engine in process: regorus, one engine per thread and scope, linked rules only.
+"""The Rego engine in process: regorus, linked rules only, one engine for each thread and scope.
 
 What the bindings demand, and where it is met:
-(1) an engine belongs to the thread that made it: they live in a `threading.local`;
+(1) an engine belongs to the thread that made it: they live in a `threading.local`. Making one costs
+    3 ms, and frameworks run each tool in a thread of its own, so a new thread's first calls are
+    answered by one evaluator thread that has its engines ready;
 (2) a lone surrogate or a cycle ends the process: input arrives as JSON text of a frozen snapshot;
 (3) an engine that raised is in an unknown state: it is dropped;
 (4) a panic is a BaseException: the pipeline turns it into a fault, as it does every other;
@@ -10,6 +12,7 @@ What the bindings demand, and where it is met:
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 import time
@@ -24,6 +27,7 @@ from ..errors import PolicyFault
 from ..request import TARGET_KEY, Point
 from .answer import read_facts, read_verdicts
 from .bundle import Bundle, Scope
+from .evaluator import EVALUATOR
 from .syntax import reason_of
 
 __all__ = ["Answer", "EmbeddedEngine", "Engine"]
@@ -32,6 +36,8 @@ __all__ = ["Answer", "EmbeddedEngine", "Engine"]
 ENGINES_MAX: Final = 256
 # Far over any honest evaluation (0.05 ms) and the pauses of a loaded machine.
 EVALUATION_MS_MAX: Final = 1_000
+# A thread that has asked this often is a worker that stays, and gets engines of its own.
+FOREIGN_CALLS_MAX: Final = 16
 
 _VERDICTS: Final = "data.guard.verdicts"
 _FACTS: Final = "data.guard.facts"
@@ -58,6 +64,9 @@ class Engine(Protocol):
         ...
 
 
+_Key = tuple[int, tuple[str, ...]]
+
+
 class _Local(threading.local):
     """Engines of this thread, by (generation, scope); stale generations fall out as the oldest.
 
@@ -66,7 +75,19 @@ class _Local(threading.local):
     """
 
     def __init__(self) -> None:
-        self.engines: OrderedDict[tuple[int, tuple[str, ...]], regorus.Engine] = OrderedDict()
+        self.engines: OrderedDict[_Key, regorus.Engine] = OrderedDict()
+        self._calls = 0
+
+    def settles(self) -> bool:
+        """Whether this thread is worth engines of its own: the main one, or one that stays.
+
+        Never a daemon: at the end of the process its engines would be freed by another thread.
+        """
+        thread = threading.current_thread()
+        if thread is threading.main_thread():
+            return True
+        self._calls += 1
+        return self._calls > FOREIGN_CALLS_MAX and not thread.daemon
 
 
 _LOCAL: Final = _Local()
@@ -92,10 +113,17 @@ class EmbeddedEngine:
         if not scope.rules:
             return Answer()
         key = (self._generation, scope.rules)
+        if key in _LOCAL.engines or _LOCAL.settles():
+            verdicts, facts = self._evaluate_here(key, scope, input_text)
+        else:
+            verdicts, facts = EVALUATOR.run(lambda: self._evaluate_here(key, scope, input_text))
+        return Answer(read_verdicts(verdicts, TARGET_KEY[point]), read_facts(facts), scope.rules)
+
+    def _evaluate_here(self, key: _Key, scope: Scope, input_text: str) -> tuple[str, str]:
+        """(verdicts, facts) as JSON, by an engine of this thread."""
         engine = self._engine(key, scope)
         started_ns = time.perf_counter_ns()
-        facts = "[]"
-        verdicts = "[]"
+        verdicts = facts = "[]"
         is_sound = False
         try:
             engine.set_input_json(input_text)
@@ -114,9 +142,9 @@ class EmbeddedEngine:
             raise PolicyFault(
                 f"the policies took longer than {EVALUATION_MS_MAX} ms: simplify the rules in scope"
             )
-        return Answer(read_verdicts(verdicts, TARGET_KEY[point]), read_facts(facts), scope.rules)
+        return verdicts, facts
 
-    def _engine(self, key: tuple[int, tuple[str, ...]], scope: Scope) -> regorus.Engine:
+    def _engine(self, key: _Key, scope: Scope) -> regorus.Engine:
         engines = _LOCAL.engines
         engine = engines.get(key)
         if engine is None:
@@ -135,6 +163,13 @@ class EmbeddedEngine:
             engine.add_policy(self.bundle.rules[rule].file, self.bundle.rules[rule].linked)
         engine.add_data_json(self._data)
         return engine
+
+
+@atexit.register
+def _free_engines() -> None:
+    """The evaluator is a daemon too: let it free what it made while it still runs."""
+    if EVALUATOR.is_running:
+        EVALUATOR.run(lambda: _LOCAL.engines.clear())
 
 
 def _place(error: BaseException) -> str:

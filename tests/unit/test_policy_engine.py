@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from guard.evidence import Evidence, Span
 from guard.policy import EmbeddedEngine, build_input, encode_input, load_bundle
 from guard.policy.answer import read_facts, read_verdicts
 from guard.policy.builtins import ALLOWED_BUILTINS
+from guard.policy.embedded import _LOCAL, FOREIGN_CALLS_MAX
 from guard.request import Point, Principal, Request, ToolDeclaration
 
 
@@ -188,3 +191,50 @@ def test_the_engine_knows_every_allowed_builtin(name: str) -> None:
     with pytest.raises(RuntimeError) as caught:
         engine.eval_rule_as_json("data.b.p")
     assert "could not find function" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("is_daemon", "engines"), [(True, [0, 0, 0]), (False, [0, 0, 1])])
+def test_a_thread_gets_engines_of_its_own_only_when_it_stays(
+    tmp_path: Path, is_daemon: bool, engines: list[int]
+) -> None:
+    engine = EmbeddedEngine(load_bundle([write(tmp_path, HEAD + _verdict("r.no"))]))
+    owned: list[int] = []
+
+    def work() -> None:
+        for calls in (1, FOREIGN_CALLS_MAX - 1, 1):
+            for _ in range(calls):
+                assert [v.code for v in _evaluate(engine, _request()).verdicts] == ["r.no"]
+            owned.append(len(_LOCAL.engines))
+
+    # A daemon never does: its engines would be freed by another thread at the end.
+    thread = threading.Thread(target=work, daemon=is_daemon)
+    thread.start()
+    thread.join()
+    assert owned == engines
+
+
+def test_a_fault_in_the_evaluator_reaches_the_caller() -> None:
+    from guard.policy.evaluator import Evaluator
+
+    def panic() -> None:
+        raise BaseException("panic")
+
+    evaluator = Evaluator()
+    with pytest.raises(BaseException, match="panic"):
+        evaluator.run(panic)
+    assert evaluator.run(lambda: 7) == 7
+
+
+def test_a_process_that_used_threads_ends_in_silence() -> None:
+    code = (
+        "import threading, guard\nfrom guard import testing, Point, ToolDeclaration\n"
+        "made, _ = testing.interceptor()\n"
+        "def work():\n"
+        "    with guard.session('did:web:a', grants=['s']):\n"
+        "        for _ in range(30):\n"
+        "            made.decide(made.request(Point.PRE_TOOL_CALL, {}, tool='s'))\n"
+        "for daemon in (True, False):\n"
+        "    t = threading.Thread(target=work, daemon=daemon); t.start(); t.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
