@@ -13,10 +13,9 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from threading import get_ident
 from typing import Final, Literal
 
 from ..clock import SYSTEM_CLOCK, Clock
@@ -35,13 +34,16 @@ SEGMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 # What a thief of the disk can cut off unseen is what came after the last checkpoint.
 CHECKPOINT_RECORDS: Final = 1_000
 CHECKPOINT_INTERVAL_MS: Final = 1_000
-# An append holds the lock for microseconds; who waits longer meets a dead disk or waits for itself.
-LOCK_WAIT_S_MAX: Final = 10.0
 _NS_PER_MS: Final = 1_000_000
 
 
 class AuditLog:
     """An append-only log below a directory that several processes may share. Open with `open`."""
+
+    _holder: int  # the thread inside the append lock, 0 for none
+    _signer_thread: int  # the thread that was last inside the checkpoint lock
+    _checkpoint_ns: int
+    _is_overdue: bool
 
     def __init__(
         self, directory: Path, *, signer: Signer, mac: Mac, origin: str, clock: Clock,
@@ -60,8 +62,7 @@ class AuditLog:
         self._is_closed = False
         self._writer: Writer | None = None
         self._begin()
-        with self._held(self._lock):
-            self._start()
+        self._start()
         _OPEN_LOGS.add(self)
         atexit.register(self.close)
 
@@ -96,8 +97,8 @@ class AuditLog:
     @property
     def path(self) -> Path:
         """The directory of the log that this process writes, `<directory>/log-NN`."""
-        with self._held(self._lock):
-            return self._opened().log
+        with self._lock:
+            return (self._writer or self._opened()).log
 
     def append(self, entry: Entry) -> int:
         """Index of the entry in this process's log; raises AuditFault, and then it is not in it."""
@@ -106,13 +107,18 @@ class AuditLog:
         if self._is_overdue:
             # The checkpoint failed after an append that had succeeded: nothing goes on before it.
             self.checkpoint()
-        if not self._lock.acquire(timeout=LOCK_WAIT_S_MAX):
-            raise _waited_too_long()
-        try:
-            writer = self._writer or self._opened()
-            index = writer.append(data + b"\n", leaf)
-        finally:
-            self._lock.release()
+        thread = get_ident()
+        if self._holder == thread and self._lock.locked():
+            raise _reentered()
+        # INVARIANT: locks are taken by `with` on the lock itself. An exception that a signal raises
+        # between any other acquire and its `try` would leave the lock held for ever.
+        with self._lock:
+            self._holder = thread
+            try:
+                writer = self._writer or self._opened()
+                index = writer.append(data + b"\n", leaf)
+            finally:
+                self._holder = 0
         if (
             index + 1 - writer.checkpointed >= self._checkpoint_records
             or self._clock.monotonic_ns() - self._checkpoint_ns >= self._checkpoint_interval_ns
@@ -122,17 +128,21 @@ class AuditLog:
 
     def checkpoint(self) -> str:
         """Sign what is in the log now; the signed note, to be kept elsewhere. Raises AuditFault."""
-        with self._held(self._checkpoint_lock):
+        thread = self._refuse_reentry()
+        with self._checkpoint_lock:
+            self._signer_thread = thread
             return self._checkpoint().decode()
 
     def close(self) -> None:
         """Sign what is in the log and release it. A second close does nothing."""
         if self._is_closed:
             return
+        thread = self._refuse_reentry()
         self._is_closed = True
         atexit.unregister(self.close)
         _OPEN_LOGS.discard(self)
-        with self._held(self._checkpoint_lock):
+        with self._checkpoint_lock:
+            self._signer_thread = thread
             writer = self._writer
             if writer is None:  # a forked child that never appended
                 return
@@ -140,7 +150,7 @@ class AuditLog:
                 if writer.checkpointed != writer.tree.size:
                     self._checkpoint()
             finally:
-                with self._held(self._lock):
+                with self._lock:
                     self._writer = None
                     writer.close()
 
@@ -155,8 +165,18 @@ class AuditLog:
         self._lock = threading.Lock()
         # Lock order: checkpoint, then append. A checkpoint syncs and signs beside appends.
         self._checkpoint_lock = threading.Lock()
+        self._holder = self._signer_thread = 0
         self._checkpoint_ns = self._clock.monotonic_ns()
         self._is_overdue = False
+
+    def _refuse_reentry(self) -> int:
+        """This thread; a signal handler inside an append or a checkpoint must not wait for it."""
+        thread = get_ident()
+        if (self._holder == thread and self._lock.locked()) or (
+            self._signer_thread == thread and self._checkpoint_lock.locked()
+        ):
+            raise _reentered()
+        return thread
 
     def _start(self) -> Writer:
         writer = open_writer(
@@ -175,33 +195,30 @@ class AuditLog:
         return self._writer or self._start()
 
     def _checkpoint_when_free(self) -> None:
-        if not self._checkpoint_lock.acquire(blocking=False):
+        if self._checkpoint_lock.locked():
             return  # another thread is at it
-        try:
-            self._checkpoint()
-        except AuditFault:
-            # The entry that was just appended is in the log; the next append meets the fault.
-            self._is_overdue = True
-        finally:
-            self._checkpoint_lock.release()
+        thread = get_ident()
+        with self._checkpoint_lock:
+            self._signer_thread = thread
+            try:
+                self._checkpoint()
+            except AuditFault:
+                # The entry just appended is in the log; the next append meets the fault.
+                self._is_overdue = True
 
     def _checkpoint(self) -> bytes:
-        with self._held(self._lock):
-            writer = self._writer or self._opened()
-            snapshot = writer.snapshot()
+        thread = get_ident()
+        with self._lock:
+            self._holder = thread
+            try:
+                writer = self._writer or self._opened()
+                snapshot = writer.snapshot()
+            finally:
+                self._holder = 0
         note = writer.store(snapshot)
         self._checkpoint_ns = self._clock.monotonic_ns()
         self._is_overdue = False
         return note
-
-    @contextmanager
-    def _held(self, lock: threading.Lock) -> Iterator[None]:
-        if not lock.acquire(timeout=LOCK_WAIT_S_MAX):
-            raise _waited_too_long()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _after_fork(self) -> None:
         """In the child: the parent's log is not ours; the next append opens another one."""
@@ -230,9 +247,10 @@ def _recovery(torn: tuple[Torn, ...], now_ns: int) -> Entry:
     )
 
 
-def _waited_too_long() -> AuditFault:
+def _reentered() -> AuditFault:
     return AuditFault(
-        f"the audit log did not take an entry within {LOCK_WAIT_S_MAX:.0f} s: look at its disk"
+        "the audit log was asked for an entry while it writes one: expected no governed call in a "
+        "signal handler; set a flag there and act on it outside"
     )
 
 

@@ -437,6 +437,33 @@ log.close()
     assert report.damages == ()
 
 
+def test_an_append_from_a_signal_handler_is_refused_or_done_but_never_waits(
+    tmp_path: Path,
+) -> None:
+    log = open_log(tmp_path, checkpoint_records=5)
+    outcomes = {"done": 0, "refused": 0}
+
+    def handle(*_: object) -> None:
+        try:
+            log.append(entry(0, session_id=None))
+            outcomes["done"] += 1
+        except AuditFault:
+            outcomes["refused"] += 1
+
+    old_handler = signal.signal(signal.SIGALRM, handle)
+    try:
+        for number in range(3_000):
+            if number % 10 == 0:
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 + number % 70 * 0.00001)
+            log.append(entry(0, session_id=None))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old_handler)
+    log.close()
+    report = verify(tmp_path, vkey=SIGNER.verifier)
+    assert (report.damages, report.entries) == ((), 3_000 + outcomes["done"])
+
+
 def test_the_log_is_signed_when_the_interpreter_ends_without_close(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from support.entries import entry, open_log;"
