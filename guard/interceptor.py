@@ -342,8 +342,7 @@ class Interceptor:
             summary, _ = self.recorder.masked(request.target, decided.evidence)
             decided, reviews = open_reviews(self.reviews, request, decided, summary)
         review_id = reviews[0].id if reviews else None
-        entry = self.recorder.entry(request, decided, now, review_id=review_id, **record)
-        fault = self.recorder.write(entry)
+        fault = self.recorder.record(request, decided, now, review_id=review_id, **record)
         if fault is not None:
             decided = failed_to_record(decided, fault)
         if decided.decision.is_permitted:
@@ -387,8 +386,7 @@ class Interceptor:
             permit.decision, id=new_id(), reasons=(), obligations=(), effect=Effect.ALLOW
         )
         decided = Decided(decision, permit.decided.evidence, ())
-        entry = self.recorder.entry(
+        fault = self.recorder.record(
             request, decided, permit.session, ref=permit.decision.id, **record
         )
-        fault = self.recorder.write(entry)
         return None if fault is None else Denied(failed_to_record(decided, fault).decision)

@@ -60,7 +60,7 @@ class Recorder:
         self,
         request: Request,
         decided: Decided,
-        session: Session | None,
+        number: int,
         *,
         kind: str,
         ref: str | None = None,
@@ -71,7 +71,7 @@ class Recorder:
         notes: tuple[str, ...] = (),
         metrics: dict[str, int] | None = None,
     ) -> Entry:
-        """The entry of one decision. Its payload is masked, or absent when it was not scanned."""
+        """The entry of one decision, the session's `number`th; its payload is masked or absent."""
         decision, evidence = decided.decision, decided.evidence
         payload, masked = self.masked(request.target, evidence)
         now_ns = self._clock.now_ns()
@@ -83,7 +83,7 @@ class Recorder:
             timestamp_ns=now_ns,
             timestamp=timestamp_of(now_ns),
             session_id=request.session_id,
-            session_seq=session.next_sequence() if session is not None else 0,
+            session_seq=number,
             run_id=request.run_id,
             call_id=_name(request.call_id),
             trace_id=request.trace_id,
@@ -115,6 +115,20 @@ class Recorder:
             notes=[*notes, *self._standing_notes()],
             metrics={"elapsed_ns": int(decision.elapsed_us * 1_000), **(metrics or {})},
         )
+
+    def record(
+        self, request: Request, decided: Decided, session: Session | None, **about: Any
+    ) -> FaultNote | None:
+        """Write the entry of a decision; the fault is what must turn it into a deny."""
+        if session is None:
+            return self.write(self.entry(request, decided, 0, **about))
+        sequence = session.sequence
+        with sequence.lock:
+            lost = self.lost
+            fault = self.write(self.entry(request, decided, sequence.next, **about))
+            if self.lost == lost:
+                sequence.next += 1
+        return fault
 
     def write(self, entry: Entry) -> FaultNote | None:
         """Append; the fault is None where the configured answer lets the call go on."""

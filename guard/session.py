@@ -8,8 +8,8 @@ outer, except grants, and it walks the same path: a fact learned in the outer on
 
 from __future__ import annotations
 
-import itertools
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
@@ -19,9 +19,22 @@ from .path.state import Path
 from .plain import Json, freeze
 from .request import ANONYMOUS, Context, Grant, Principal
 
-__all__ = ["Session", "current_session", "session"]
+__all__ = ["Sequence", "Session", "current_session", "session"]
 
 _STACK: Final[ContextVar[tuple[Session, ...]]] = ContextVar("guard_session", default=())
+
+
+class Sequence:
+    """The number of the next record of a session: dense from 0, so that a gap means a loss.
+
+    Whoever records holds `lock` while it writes, and takes the number only if that succeeded.
+    """
+
+    __slots__ = ("lock", "next")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal handler may record in the middle of a record
+        self.next = 0
 
 
 class Session:
@@ -30,7 +43,7 @@ class Session:
     Enter it with `with`, also in several threads at once. Immutable but for its path.
     """
 
-    __slots__ = ("_sequence", "context", "grants", "id", "path", "principal", "trace_id")
+    __slots__ = ("context", "grants", "id", "path", "principal", "sequence", "trace_id")
 
     def __init__(
         self,
@@ -41,7 +54,7 @@ class Session:
         path: Path | None = None,
         id: str | None = None,  # noqa: A002 the word of the domain
         trace_id: str | None = None,
-        sequence: itertools.count[int] | None = None,
+        sequence: Sequence | None = None,
     ) -> None:
         self.principal = principal
         self.context = context
@@ -49,11 +62,7 @@ class Session:
         self.path = path if path is not None else Path()
         self.id = id or new_id()
         self.trace_id = trace_id or new_id()
-        self._sequence = sequence if sequence is not None else itertools.count()
-
-    def next_sequence(self) -> int:
-        """Number of the next record of this session; dense, from 0, also under threads."""
-        return next(self._sequence)
+        self.sequence = sequence if sequence is not None else Sequence()
 
     def __enter__(self) -> Session:
         _STACK.set((*_STACK.get(), self))
@@ -109,7 +118,7 @@ def session(
         id=id or (outer.id if outer is not None else None),
         trace_id=outer.trace_id if outer is not None else None,
         # The same session id goes on with the same numbers, so that a gap still means a loss.
-        sequence=outer._sequence if outer is not None and id in (None, outer.id) else None,
+        sequence=outer.sequence if outer is not None and id in (None, outer.id) else None,
     )
 
 

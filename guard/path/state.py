@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -37,7 +36,6 @@ class Path:
         self._pending: dict[str, int] = {}
         self._recent: deque[str] = deque(maxlen=RECENT_MAX)
         self._view: PathView | None = PathView()
-        self._sequence = itertools.count()
 
     def view(self) -> PathView:
         """The path as it is now; the same object until something changes."""
@@ -112,10 +110,6 @@ class Path:
         with self._lock:
             self._counts[DENIED] = self._counts.get(DENIED, 0) + 1
             self._view = None
-
-    def next_seq(self) -> int:
-        """Number of the next record of this session, from 0."""
-        return next(self._sequence)
 
     def _bucket(self, name: str) -> str:
         if name in self._counts:

@@ -268,6 +268,8 @@ def test_the_declared_answer_when_the_log_fails(on_failure: str) -> None:
         log.is_broken = False
         made.call(_search(made), lambda _: None)
     kinds = [entry.kind for entry in log.entries]
+    # What was refused or lost has taken no number: a gap means that an entry was removed.
+    assert [entry.session_seq for entry in log.entries] == list(range(len(kinds)))
     if on_failure == "deny":
         assert isinstance(value, Denied)
         assert [f.code for f in value.decision.faults] == ["audit.unavailable"]

@@ -109,11 +109,6 @@ def test_a_view_is_the_same_object_until_something_changes_and_never_changes_its
     assert path.view() == PathView(2, {"f": True}, {"a": 2}, {"a": 2, "denied": 1}, ("a", "a"))
 
 
-def test_records_are_numbered_from_zero() -> None:
-    path = Path()
-    assert [path.next_seq() for _ in range(3)] == [0, 1, 2]
-
-
 def test_claims_from_many_threads_are_all_counted() -> None:
     path = Path()
     lengths: list[int] = []

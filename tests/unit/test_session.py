@@ -26,7 +26,7 @@ def test_an_inner_session_inherits_context_and_path_and_no_grants() -> None:
             assert inner.context == outer.context
             assert (inner.grants, inner.id, inner.trace_id) == ((), outer.id, outer.trace_id)
             assert inner.path is outer.path
-            assert [outer.next_sequence(), inner.next_sequence()] == [0, 1]
+            assert inner.sequence is outer.sequence
         assert guard.current_session() is outer
     assert guard.current_session() is None
 
@@ -38,10 +38,8 @@ def test_a_session_for_the_same_principal_delegates_nothing() -> None:
 
 
 def test_a_session_of_another_id_has_numbers_of_its_own() -> None:
-    with guard.session("did:web:a") as outer:
-        outer.next_sequence()
-        with guard.session("did:web:a", id="other") as inner:
-            assert (inner.id, inner.next_sequence()) == ("other", 0)
+    with guard.session("did:web:a") as outer, guard.session("did:web:a", id="other") as inner:
+        assert (inner.id, inner.sequence is outer.sequence) == ("other", False)
 
 
 def test_a_generator_that_is_closed_out_of_order_leaves_the_right_session() -> None:
