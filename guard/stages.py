@@ -18,7 +18,7 @@ from .evidence import Evidence, Finding, public_pointer
 from .pii import Scanner
 from .pii.redact import rewrite
 from .pipeline import Stage
-from .policy import Engine, build_input, encode_input
+from .policy import Engine, build_input
 from .request import TARGET_KEY, Request
 from .trust import score
 
@@ -49,10 +49,10 @@ def build_stages(
         if evidence.secrets:
             # No policy, trace or replay needs the secret itself.
             target = rewrite(target, evidence.secrets, _MASK_ALL, key=key)
-        text = encode_input(build_input(request, evidence, target))
+        document = build_input(request, evidence, target)
         current = engine()
         tool = request.tool.name if request.tool is not None else None
-        answer = current.evaluate(request.point, tool, text)
+        answer = current.evaluate(request.point, tool, document)
         verdicts = _without_keys(answer.verdicts, request, evidence)
         return Finding(verdicts=verdicts, facts=answer.facts, revision=current.revision)
 

@@ -17,12 +17,15 @@ import msgspec
 import regorus
 
 from ..errors import PolicyLoadError
+from ..evidence import Evidence
 from ..plain import Json, freeze
-from ..request import Point
-from .input import fields_at
+from ..request import TARGET_KEY, ModelRef, Point, Principal, Request, ToolDeclaration
+from .input import build_input, encode_input
 from .link import link
 from .lint import lint_library, lint_rule
 from .metadata import Metadata, read_metadata
+from .reads import reads_of, united
+from .recursion import refuse_recursion
 from .syntax import Module, parse, reason_of
 
 __all__ = ["Bundle", "Rule", "Scope", "builtin_directory", "load_bundle"]
@@ -41,12 +44,14 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     linked: str
     gives_verdicts: bool
     gives_facts: bool
+    reads: Any  # Reads: what of the input can change its answer
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """The rules that can concern a call; calls with the same rules share one scope."""
 
     rules: tuple[str, ...]
+    reads: Any  # Reads, of all its rules
     gives_verdicts: bool
     gives_facts: bool
 
@@ -132,9 +137,11 @@ def load_bundle(directories: Iterable[Path], *, data: Mapping[str, Json] | None 
         raise PolicyLoadError(f"{len(modules)} rules are more than the {RULES_MAX} of one bundle")
     if not modules:
         raise PolicyLoadError("the bundle has no rule below rules/: nothing could be permitted")
-    rules = {name: _rule(name, module, documents) for name, module in modules.items()}
+    by_package = {module.package: module for module in libraries.values()}
+    rules = {name: _rule(name, module, documents, by_package) for name, module in modules.items()}
     for module in libraries.values():
         lint_library(module)
+    refuse_recursion([*libraries.values(), *modules.values()])
     sources = {name: module.source for name, module in libraries.items()}
     bundle = Bundle(
         revision=_revision(rules, sources, main, documents),
@@ -156,7 +163,9 @@ def _rule_name(file: str) -> str:
     return parts[1]
 
 
-def _rule(rule: str, module: Module, data: Mapping[str, Any]) -> Rule:
+def _rule(
+    rule: str, module: Module, data: Mapping[str, Any], libraries: Mapping[str, Module]
+) -> Rule:
     metadata = read_metadata(module.name, module.source)
     lint_rule(module, rule, metadata)
     names = {head.name for head in module.heads}
@@ -168,6 +177,7 @@ def _rule(rule: str, module: Module, data: Mapping[str, Any]) -> Rule:
         linked=link(module, rule, data),
         gives_verdicts="verdicts" in names,
         gives_facts="facts" in names,
+        reads=reads_of(module, libraries),
     )
 
 
@@ -221,6 +231,7 @@ def _scopes(rules: Iterable[Rule]) -> dict[tuple[str, str | None], Scope]:
             names,
             Scope(
                 rules=names,
+                reads=united(rule.reads for rule in members),
                 gives_verdicts=any(rule.gives_verdicts for rule in members),
                 gives_facts=any(rule.gives_facts for rule in members),
             ),
@@ -259,7 +270,7 @@ def _trial(bundle: Bundle) -> None:
         raise PolicyLoadError(reason_of(error, "bundle")) from None
     for rule in bundle.rules.values():
         for point in rule.metadata.points:
-            engine.set_input_json(json.dumps(_blank(point)))
+            engine.set_input_json(_sample(point))
             try:
                 for name in ("verdicts", "facts"):
                     if rule.gives_verdicts if name == "verdicts" else rule.gives_facts:
@@ -268,7 +279,17 @@ def _trial(bundle: Bundle) -> None:
                 raise PolicyLoadError(reason_of(error, rule.file)) from None
 
 
-def _blank(point: str) -> dict[str, Any]:
-    blank: dict[str, Any] = dict.fromkeys(fields_at(point))
-    blank["point"] = point
-    return blank
+_TARGETS: Final = {"args": {}, "messages": [], "result": ""}
+
+
+def _sample(point: str) -> str:
+    """An input of the right shape in which nothing happens."""
+    asked = Request(
+        point=Point(point),
+        target=_TARGETS[TARGET_KEY[Point(point)]],
+        principal=Principal(id="did:web:trial"),
+        tool=ToolDeclaration(name="trial", effects=("read",)) if "tool" in point else None,
+        model=ModelRef(id="trial", provider="trial") if "model" in point else None,
+        now_ns=1,
+    )
+    return encode_input(build_input(asked, Evidence(), asked.target))

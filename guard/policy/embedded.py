@@ -17,7 +17,8 @@ import itertools
 import threading
 import time
 from collections import OrderedDict
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 import msgspec
 import regorus
@@ -28,6 +29,8 @@ from ..request import TARGET_KEY, Point
 from .answer import read_facts, read_verdicts
 from .bundle import Bundle, Scope
 from .evaluator import EVALUATOR
+from .input import encode_input
+from .reads import project
 from .syntax import reason_of
 
 __all__ = ["Answer", "EmbeddedEngine", "Engine"]
@@ -59,8 +62,8 @@ class Engine(Protocol):
         """sha256 of the policies and data that answer."""
         ...
 
-    def evaluate(self, point: Point, tool: str | None, input_text: str) -> Answer:
-        """Answer for one input (JSON text); raises PolicyFault."""
+    def evaluate(self, point: Point, tool: str | None, document: Mapping[str, Any]) -> Answer:
+        """Answer for one policy input, as `build_input` makes it; raises PolicyFault."""
         ...
 
 
@@ -107,12 +110,13 @@ class EmbeddedEngine:
         """sha256 of the policies and data that answer."""
         return self.bundle.revision
 
-    def evaluate(self, point: Point, tool: str | None, input_text: str) -> Answer:
+    def evaluate(self, point: Point, tool: str | None, document: Mapping[str, Any]) -> Answer:
         """Answer of the rules in scope; raises PolicyFault for anything that is not an answer."""
         scope = self.bundle.scope(point, tool)
         if not scope.rules:
             return Answer()
         key = (self._generation, scope.rules)
+        input_text = encode_input(project(document, scope.reads))
         if key in _LOCAL.engines or _LOCAL.settles():
             verdicts, facts = self._evaluate_here(key, scope, input_text)
         else:

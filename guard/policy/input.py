@@ -7,6 +7,7 @@ tool's declaration or a context. `policies/schema/input.json` is generated from 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -67,7 +68,7 @@ def build_input(request: Request, evidence: Evidence, target: Json) -> dict[str,
     }
 
 
-def encode_input(value: dict[str, Any]) -> str:
+def encode_input(value: Mapping[str, Any]) -> str:
     """The input as JSON text, which is how it crosses into native code."""
     return _ENCODER.encode(value).decode()
 

@@ -57,13 +57,13 @@ def test_opa_and_the_embedded_engine_agree(case: dict[str, Any], tmp_path: Path)
         for point in points:
             asked = msgspec.structs.replace(request, point=Point(point))
             decided = made.explain(asked)
-            text = encode_input(build_input(asked, decided.evidence, asked.target))
+            document = build_input(asked, decided.evidence, asked.target)
             tool = asked.tool.name if asked.tool else None
-            ours = engine.evaluate(asked.point, tool, text)
+            ours = engine.evaluate(asked.point, tool, document)
             theirs = _opa(
                 "eval", "--format", "json", "--data", str(tmp_path / "bundle"),
                 "--stdin-input", '{"verdicts": data.guard.verdicts, "facts": data.guard.facts}',
-                stdin=text,
+                stdin=encode_input(document),
             )["result"][0]["expressions"][0]["value"]  # fmt: skip
             said = [
                 (v["effect"], v["code"], v["message"], tuple(v.get("pointers", ())))

@@ -15,7 +15,7 @@ from support.bundles import HEAD, head, write
 from guard.decision import Effect, Redact, Review, Route, Verdict
 from guard.errors import PolicyFault
 from guard.evidence import Evidence, Span
-from guard.policy import EmbeddedEngine, build_input, encode_input, load_bundle
+from guard.policy import EmbeddedEngine, build_input, load_bundle
 from guard.policy.answer import read_facts, read_verdicts
 from guard.policy.builtins import ALLOWED_BUILTINS
 from guard.policy.embedded import _LOCAL, FOREIGN_CALLS_MAX
@@ -32,8 +32,8 @@ def _request(point: Point = Point.PRE_TOOL_CALL, target: Any = None, tool: str =
 
 
 def _evaluate(engine: EmbeddedEngine, request: Request) -> Any:
-    text = encode_input(build_input(request, Evidence(), request.target))
-    return engine.evaluate(request.point, request.tool.name if request.tool else None, text)
+    document = build_input(request, Evidence(), request.target)
+    return engine.evaluate(request.point, request.tool.name if request.tool else None, document)
 
 
 def _verdict(code: str, condition: str = "true") -> str:

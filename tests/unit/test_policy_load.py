@@ -64,6 +64,9 @@ REFUSED = [
     (HEAD + f"verdicts contains {DENY} if not startswith(input.args.x, \"a\")", r"`not` over `input\.args\.x`"),
     (HEAD + f"verdicts contains {DENY} if not input.args.x > 3", r"`not` over `input\.args\.x`"),
     (HEAD + f"verdicts contains {DENY} if not input.args.x in {{1}}", r"`not` over `input\.args\.x`"),
+    (HEAD + f"f(x) if f(x)\n\nverdicts contains {DENY} if f(1)", r"r\.rego:10: rule `f` refers back to itself"),
+    (HEAD + f"a if b\n\nb if not a\n\nverdicts contains {DENY} if a", r"refers back to itself"),
+    (HEAD + f"verdicts contains {DENY} if count(verdicts) > 0", r"rule `verdicts` refers back to itself"),
     (HEAD + "facts contains input.args.x", r"a fact must be a string literal"),
     (HEAD + "#" * 300_000, r"a module is at most"),
 ]  # fmt: skip

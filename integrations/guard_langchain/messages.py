@@ -1,0 +1,145 @@
+"""LangChain values as plain JSON, and a decided form back onto copies of them.
+
+Per message and field, never joined; the caller's objects are never changed. A field that is in
+neither direction here does not leave: it was not scanned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
+from langgraph.types import Command
+from pydantic import BaseModel
+
+__all__ = ["chunk_of", "formed", "plain"]
+
+_ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
+# Of the provider's metadata, numbers and these words. Log probabilities quote the text token by
+# token, where no scanner finds it, so they do not pass.
+_METADATA_WORDS: Final = (
+    "finish_reason", "id", "model", "model_name", "model_provider", "output_version",
+    "service_tier", "stop_reason", "system_fingerprint", "guard_output",
+)  # fmt: skip
+_CALL_FIELDS: Final = ("name", "args", "id", "error")
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON of a tool result, a message, or anything that holds some.
+
+    A pydantic object or dataclass is its fields; any other object is its text.
+    """
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, BaseMessage):
+        return _plain_message(value)
+    if isinstance(value, Command):
+        return {"update": plain(value.update)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump(mode="json"))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return str(value)
+
+
+def formed(value: Any, form: Any) -> Any:
+    """`value` in the form that was decided for `plain(value)`, as new objects.
+
+    An object that is only known by its text is replaced by that text.
+    """
+    if isinstance(value, BaseMessage):
+        return _formed_message(value, form)
+    if isinstance(value, Command):
+        return dataclasses.replace(value, update=formed(value.update, form["update"]))
+    if isinstance(value, Mapping) and form.keys() == {str(key) for key in value}:
+        return {key: formed(item, form[str(key)]) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [formed(item, new) for item, new in zip(value, form, strict=True)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+        return value if form == plain(value) else form
+    return form
+
+
+def chunk_of(message: AIMessage) -> AIMessageChunk:
+    """The whole message as the one chunk of a stream."""
+    calls = [
+        tool_call_chunk(
+            name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=index
+        )
+        for index, call in enumerate(message.tool_calls)
+    ]
+    calls += [
+        tool_call_chunk(name=call["name"], args=call["args"], id=call["id"], index=index)
+        for index, call in enumerate(message.invalid_tool_calls, len(calls))
+    ]
+    return AIMessageChunk(
+        content=message.content,
+        id=message.id,
+        name=message.name,
+        tool_call_chunks=calls,
+        additional_kwargs=message.additional_kwargs,
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
+        chunk_position="last",
+    )
+
+
+def _plain_message(message: BaseMessage) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "role": _ROLES.get(message.type, message.type),
+        "content": plain(message.content),
+    }
+    for field in ("name", "id", "tool_call_id"):
+        if (value := getattr(message, field, None)) is not None:
+            result[field] = value
+    for field in ("tool_calls", "invalid_tool_calls"):
+        if calls := getattr(message, field, None):
+            result[field] = [{k: plain(c[k]) for k in _CALL_FIELDS if k in c} for c in calls]
+    if message.additional_kwargs:
+        result["additional_kwargs"] = plain(message.additional_kwargs)
+    if metadata := _metadata(message.response_metadata):
+        result["response_metadata"] = metadata
+    if isinstance(message, ToolMessage) and message.artifact is not None:
+        result["artifact"] = plain(message.artifact)
+    return result
+
+
+def _formed_message(message: BaseMessage, form: Mapping[str, Any]) -> BaseMessage:
+    update: dict[str, Any] = {
+        "content": form["content"],
+        "name": form.get("name"),
+        "additional_kwargs": form.get("additional_kwargs", {}),
+        "response_metadata": form.get("response_metadata", {}),
+    }
+    if isinstance(message, AIMessage):
+        for field, kind in (
+            ("tool_calls", "tool_call"),
+            ("invalid_tool_calls", "invalid_tool_call"),
+        ):
+            update[field] = [{**call, "type": kind} for call in form.get(field, ())]
+    if isinstance(message, ToolMessage):
+        artifact = message.artifact
+        update["artifact"] = None if artifact is None else formed(artifact, form["artifact"])
+    return message.model_copy(update=update)
+
+
+def _metadata(given: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            if inner := _metadata(value):
+                kept[key] = inner
+        elif isinstance(value, (bool, int, float)) or (
+            isinstance(value, str) and key in _METADATA_WORDS
+        ):
+            kept[key] = value
+    return kept
