@@ -56,7 +56,9 @@ def demo(*, as_json: bool) -> None:
     """
     play = _scenes()
     directory = Path(tempfile.mkdtemp(prefix="guard-demo-"))
-    console = Console(quiet=as_json, highlight=False)
+    # Wide enough for one line a decision; a terminal of its own width is respected.
+    width = None if sys.stdout.isatty() else 116
+    console = Console(quiet=as_json, highlight=False, width=width)
     facts: dict[str, bool] = {}
     scenes = []
     console.print()
