@@ -93,4 +93,3 @@ class Finding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     verdicts: tuple[Verdict, ...] = ()
     faults: tuple[FaultNote, ...] = ()
     facts: tuple[str, ...] = ()
-    revision: str = ""

@@ -284,8 +284,15 @@ class Interceptor:
                 raise
             # Without a snapshot there is nothing that could be scanned, run or stored.
             request = msgspec.structs.replace(request, target=None)
-            return request, faulted(decision_id, fault_note("prepare", error))
-        return request, decide(request, evidence, self.stages, decision_id)
+            fault = fault_note("prepare", error)
+            return request, faulted(decision_id, fault, revision=self.engine.revision)
+        return request, decide(
+            request,
+            evidence,
+            self.stages,
+            decision_id=decision_id,
+            revision=self.engine.revision,
+        )
 
     def _decide_after(
         self, permit: Permit, value: Any, *, error: str | None

@@ -39,9 +39,12 @@ def decide(
     request: Request,
     evidence: Evidence,
     stages: Sequence[tuple[str, Stage]],
+    *,
     decision_id: str,
+    revision: str,
 ) -> Decided:
-    """Run the stages; the first deny or fault ends the chain."""
+    """Run the stages; the first deny or fault ends the chain. `revision` is of the policies in
+    force: it stands in the decision also where the chain ended before they were asked."""
     started_ns = time.perf_counter_ns()
     # INVARIANT: this copy is ours until the decision is made, so filling it in place changes
     # nothing that anybody else holds; a new copy for each stage cost a tenth of the decision.
@@ -49,7 +52,6 @@ def decide(
     verdicts: list[Verdict] = []
     faults: list[FaultNote] = []
     facts: tuple[str, ...] = ()
-    revision = ""
     for name, stage in stages:
         try:
             finding = stage(request, evidence)
@@ -60,9 +62,7 @@ def decide(
             break
         for field, value in finding.found.items():
             _set(evidence, field, value)
-        if finding.revision:
-            revision = finding.revision
-            facts += finding.facts
+        facts += finding.facts
         if finding.faults:
             faults += finding.faults
             break
@@ -113,9 +113,10 @@ def fault_note(stage: str, error: BaseException) -> FaultNote:
     return FaultNote(f"{stage}.exception", stage, f"the stage raised {type(error).__name__}")
 
 
-def faulted(decision_id: str, fault: FaultNote) -> Decided:
+def faulted(decision_id: str, fault: FaultNote, *, revision: str) -> Decided:
     """DENY for a request of which there is not even a snapshot."""
-    return Decided(Decision(id=decision_id, effect=Effect.DENY, faults=(fault,)), Evidence(), ())
+    decision = Decision(id=decision_id, effect=Effect.DENY, faults=(fault,), revision=revision)
+    return Decided(decision, Evidence(), ())
 
 
 def passes_through(error: BaseException) -> bool:

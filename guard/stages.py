@@ -50,11 +50,10 @@ def build_stages(
             # No policy, trace or replay needs the secret itself.
             target = rewrite(target, evidence.secrets, _MASK_ALL, key=key)
         document = build_input(request, evidence, target)
-        current = engine()
         tool = request.tool.name if request.tool is not None else None
-        answer = current.evaluate(request.point, tool, document)
+        answer = engine().evaluate(request.point, tool, document)
         verdicts = _without_keys(answer.verdicts, request, evidence)
-        return Finding(verdicts=verdicts, facts=answer.facts, revision=current.revision)
+        return Finding(verdicts=verdicts, facts=answer.facts)
 
     return (
         ("scan", scan),

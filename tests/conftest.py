@@ -7,6 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.disks import small_disk
+
+__all__ = ["small_disk"]
 
 NEEDS = {"needs_opa": "opa"}
 

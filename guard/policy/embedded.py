@@ -100,8 +100,9 @@ _GENERATIONS: Final = itertools.count()
 class EmbeddedEngine:
     """Evaluates a bundle in process. Immutable: a new bundle is a new engine."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, evaluation_ms_max: int = EVALUATION_MS_MAX) -> None:
         self.bundle = bundle
+        self._evaluation_ms_max = evaluation_ms_max
         self._generation = next(_GENERATIONS)
         self._data = msgspec.json.encode(bundle.data).decode()
 
@@ -142,9 +143,10 @@ class EmbeddedEngine:
             if not is_sound:
                 _LOCAL.engines.pop(key, None)  # (3)
         elapsed_ms = (time.perf_counter_ns() - started_ns) / 1e6
-        if elapsed_ms > EVALUATION_MS_MAX:  # (5)
+        if elapsed_ms > self._evaluation_ms_max:  # (5)
             raise PolicyFault(
-                f"the policies took longer than {EVALUATION_MS_MAX} ms: simplify the rules in scope"
+                f"the policies took longer than {self._evaluation_ms_max} ms: "
+                "simplify the rules in scope"
             )
         return verdicts, facts
 

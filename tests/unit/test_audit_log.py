@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -315,18 +315,6 @@ def test_a_log_of_another_key_is_not_continued(tmp_path: Path) -> None:
     written(tmp_path, 1)
     with pytest.raises(AuditFault, match="use the old key, or a new directory"):
         AuditLog.open(tmp_path, signer=Signer("guard/audit", bytes(32)), mac=MAC)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB, where this user may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "none", str(place)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this user cannot mount a tmpfs; the file size limit is tested beside this")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_a_full_disk_is_a_fault_and_room_lets_the_log_go_on(small_disk: Path) -> None:

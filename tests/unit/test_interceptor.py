@@ -445,3 +445,66 @@ def test_a_result_under_review_is_held_and_released_once(tmp_path: Any) -> None:
     with pytest.raises(guard.ReviewFault, match="holds no result"):
         made.release(pending.review_id)
     assert (ran, log.entries[1].happened, log.entries[1].effect) == ([1], True, "review")
+
+
+def test_every_decision_names_the_policies_in_force(made: Interceptor, log: MemoryLog) -> None:
+    with guard.session(CLERK, grants=["search"]):
+        made.call(_search(made), lambda _: 1)
+        made.call(_search(made, {"x": object()}), lambda _: 1, on_deny="return")
+    assert {entry.revision for entry in log.entries} == {made.engine.revision}
+    assert len(made.engine.revision) == 64
+
+
+def test_a_reload_of_the_policies_is_one_assignment(made: Interceptor, tmp_path: Any) -> None:
+    from support.bundles import head, write
+
+    from guard.policy import EmbeddedEngine, load_bundle
+
+    allow = 'verdicts contains {"effect": "allow", "code": "r.yes", "message": "yes"}'
+    with guard.session(CLERK):
+        before = made.decide(_search(made))
+        made.engine = EmbeddedEngine(load_bundle([write(tmp_path, head() + allow)]))
+        after = made.decide(_search(made))
+    assert (before.effect, after.effect) == (Effect.DENY, Effect.ALLOW)
+    assert after.revision == made.engine.revision != before.revision
+
+
+@pytest.mark.parametrize(
+    ("policy", "call", "is_raised"),
+    [
+        (None, None, True),
+        ("return", None, False),
+        ("return", "raise", True),
+        ("raise", "return", False),
+    ],
+)
+def test_the_call_then_the_policy_says_how_a_deny_arrives(
+    tmp_path: Any, policy: str | None, call: Any, is_raised: bool
+) -> None:
+    from support.bundles import head, write
+
+    wish = f', "on_deny": "{policy}"' if policy else ""
+    deny = f'verdicts contains {{"effect": "deny", "code": "r.no", "message": "no"{wish}}}'
+    made, _ = testing.interceptor(policies=[write(tmp_path, head() + deny)])
+    with guard.session(CLERK, grants=["search"]):
+        try:
+            value = made.call(_search(made), lambda _: 1, on_deny=call)
+        except Denied:
+            value = None
+    assert (value is None) is is_raised
+
+
+async def test_a_cancelled_call_is_recorded_and_stays_cancelled(
+    made: Interceptor, log: MemoryLog
+) -> None:
+    async def run(_: guard.Permit) -> None:
+        await asyncio.sleep(3_600)
+
+    with guard.session(CLERK, grants=["search"]) as now:
+        task = asyncio.create_task(made.acall(_search(made), run))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (log.entries[1].error, log.entries[1].happened) == ("CancelledError", None)
+    assert now.path.view().pending == {}

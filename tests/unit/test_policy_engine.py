@@ -238,3 +238,26 @@ def test_a_process_that_used_threads_ends_in_silence() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_evaluation_over_its_time_is_a_fault(tmp_path: Path) -> None:
+    rule = write(tmp_path, HEAD + _verdict("r.no", "count(numbers.range(1, input.args.n)) > 9"))
+    engine = EmbeddedEngine(load_bundle([rule]), evaluation_ms_max=20)
+    assert _evaluate(engine, _request(target={"n": 2})).verdicts == ()
+    with pytest.raises(PolicyFault, match="took longer than 20 ms"):
+        _evaluate(engine, _request(target={"n": 1_000_000}))
+
+
+def test_a_new_bundle_is_a_new_engine_and_keeps_nothing_of_the_old(tmp_path: Path) -> None:
+    directory = write(
+        tmp_path,
+        HEAD + _verdict("r.over", "input.args.amount > data.settings.limits[input.tool.name]"),
+        data='{"settings": {"limits": {"pay": 1}}}',
+    )
+    old = EmbeddedEngine(load_bundle([directory]))
+    assert [v.code for v in _evaluate(old, _request()).verdicts] == ["r.over"]
+    (directory / "data.json").write_text('{"settings": {"limits": {"other": 1}}}')
+    new = EmbeddedEngine(load_bundle([directory]))
+    assert _evaluate(new, _request()).verdicts == ()
+    assert [v.code for v in _evaluate(old, _request()).verdicts] == ["r.over"]
+    assert new.revision != old.revision
