@@ -117,8 +117,8 @@ def load_config(
         path = here if here.is_file() else None
     values = _read_toml(path) if path is not None else {}
     where = str(path) if path is not None else "the environment"
-    _overlay(values, env)
-    config: Config = _validated(Config, values, where)
+    variables = _overlay(values, env)
+    config: Config = _validated(Config, values, where, variables)
     return config.model_copy(update={"base": path.parent if path is not None else Path()})
 
 
@@ -147,7 +147,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {error}") from None
 
 
-def _overlay(values: dict[str, Any], env: Mapping[str, str]) -> None:
+def _overlay(values: dict[str, Any], env: Mapping[str, str]) -> dict[str, str]:
+    """Lay the variables over the file's values; returns which key came from which variable."""
+    variables: dict[str, str] = {}
     for name, text in env.items():
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
@@ -159,6 +161,8 @@ def _overlay(values: dict[str, Any], env: Mapping[str, str]) -> None:
                 raise ConfigError(f"{name}: `{part}` is a value, not a table")
         # A list is written as in TOML and JSON: GUARD_POLICY__DIRECTORIES='["builtin", "mine"]'.
         table[key] = _list(name, text) if text.startswith("[") else text
+        variables[".".join((*tables, key))] = name
+    return variables
 
 
 def _list(name: str, text: str) -> Any:
@@ -168,7 +172,9 @@ def _list(name: str, text: str) -> Any:
         raise ConfigError(f'{name}: expected a list such as ["a", "b"]') from None
 
 
-def _validated(model: type[Any], values: dict[str, Any], where: str) -> Any:
+def _validated(
+    model: type[Any], values: dict[str, Any], where: str, variables: Mapping[str, str] | None = None
+) -> Any:
     if "base" in values and model is Config:
         raise ConfigError(f"{where}: unknown key `base`")
     for key in values:
@@ -180,10 +186,13 @@ def _validated(model: type[Any], values: dict[str, Any], where: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first(error, model)}") from None
+        key, complaint = _first(error, model)
+        where = (variables or {}).get(key, where)
+        raise ConfigError(f"{where}: {complaint}") from None
 
 
-def _first(error: ValidationError, model: type[BaseModel]) -> str:
+def _first(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """The key that is wrong, and what to say about it."""
     errors = error.errors(include_url=False, include_input=False)
     # A misspelt key is usually also the reason why another one is missing.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
@@ -192,8 +201,8 @@ def _first(error: ValidationError, model: type[BaseModel]) -> str:
         known = _fields(model, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
         hint = f"did you mean `{near[0]}`" if near else f"expected one of {', '.join(known)}"
-        return f"unknown key `{key}`: {hint}"
-    return f"`{key}`: {first['msg'][0].lower()}{first['msg'][1:]}"
+        return key, f"unknown key `{key}`: {hint}"
+    return key, f"`{key}`: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

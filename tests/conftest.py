@@ -15,8 +15,8 @@ NEEDS = {"needs_opa": "opa"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine lacks, saying so; GUARD_TEST_REQUIRE names what may not be lacking."""
-    required = os.environ.get("GUARD_TEST_REQUIRE", "").split(",")
+    """Skip what this machine lacks, saying so; TESTS_REQUIRE names what may not be lacking."""
+    required = os.environ.get("TESTS_REQUIRE", "").split(",")
     for item in items:
         for mark, program in NEEDS.items():
             if item.get_closest_marker(mark) is None or shutil.which(program):

@@ -57,7 +57,7 @@ def test_a_wrong_configuration_says_what_to_mend(tmp_path: Path, text: str, comp
 
 
 def test_a_wrong_variable_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown key `audit\.dir`"):
+    with pytest.raises(ConfigError, match=r"^GUARD_AUDIT__DIR: unknown key `audit\.dir`"):
         _load(tmp_path, "", GUARD_AUDIT__DIR="x")
     with pytest.raises(ConfigError, match="`on_deny` is a value, not a table"):
         _load(tmp_path, "on_deny = 'raise'", GUARD_ON_DENY__X="1")
