@@ -361,20 +361,17 @@ class Interceptor:
     def _result(
         self, permit: Permit, request: Request, decided: Decided, *, is_item: bool
     ) -> tuple[Any, bool]:
-        """(the result or the outcome, whether it is withheld): commit, record, path, form."""
-        request, decided, approved_by = self._committed(request, decided)
+        """(the result or the outcome, whether it is withheld): path, form, record.
+
+        An approval of a result releases what is held; it lets no second result through.
+        """
         decided, target = self._form(request, self._learn(permit.session, decided))
         if is_item and decided.decision.effect is Effect.ALLOW:
             outcome = None  # a stream is recorded once, at its end, and where an item was not plain
         else:
+            kind, ref = "item" if is_item else "outcome", permit.decision.id
             decided, outcome = self._conclude(
-                request,
-                decided,
-                permit.session,
-                kind="item" if is_item else "outcome",
-                ref=permit.decision.id,
-                happened=True,
-                approved_by=approved_by,
+                request, decided, permit.session, kind=kind, ref=ref, happened=True
             )
         if permit.session is not None and not is_item:
             permit.session.path.settle(permit.claim, happened=True)
@@ -385,7 +382,8 @@ class Interceptor:
     def _end(self, permit: Permit, **record: Any) -> Outcome | None:
         """An outcome without a result to decide on: a stream's end, or a call that was stopped."""
         if permit.session is not None:
-            permit.session.path.settle(permit.claim, happened=record["happened"] is not None)
+            # Whether a stopped call happened is not known, so it counts as one that did.
+            permit.session.path.settle(permit.claim, happened=True)
         request = msgspec.structs.replace(
             permit.request, point=POST_OF[permit.request.point], target=None
         )

@@ -441,6 +441,9 @@ def test_a_result_under_review_is_held_and_released_once(tmp_path: Any) -> None:
     with pytest.raises(guard.ReviewFault, match="pending, not approved"):
         made.release(pending.review_id)
     made.approve(pending.review_id, by="ann@finance")
+    with guard.session(CLERK, grants=["search"]):
+        again = made.call(_search(made), lambda _: "found", on_deny="return")
+    assert isinstance(again, ReviewPending)
     assert made.release(pending.review_id) == "found"
     with pytest.raises(guard.ReviewFault, match="holds no result"):
         made.release(pending.review_id)
