@@ -26,6 +26,7 @@ from .errors import (
     CapabilityFault,
     ConfigError,
     Denied,
+    EntryRefused,
     Fault,
     FleetFault,
     GuardError,
@@ -98,6 +99,7 @@ __all__ = [
     "AuditFault",
     "CapabilityFault",
     "ConfigError",
+    "EntryRefused",
     "FleetFault",
     "LogCorrupt",
     "PolicyFault",
@@ -106,7 +108,7 @@ __all__ = [
     "SnapshotFault",
 ]
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _default: Interceptor | None = None
 
 

@@ -15,7 +15,7 @@ from .errors import ReviewFault
 from .pipeline import Decided, fault_note, recombine
 from .plain import Json
 from .request import Request
-from .review import ReviewItem, ReviewQueue
+from .review import Held, ReviewItem, ReviewQueue
 
 __all__ = ["denied_by", "lift_reviews", "open_reviews", "review_digest"]
 
@@ -49,9 +49,18 @@ def lift_reviews(
 
 
 def open_reviews(
-    reviews: ReviewQueue, request: Request, decided: Decided, summary: Json
+    reviews: ReviewQueue,
+    request: Request,
+    decided: Decided,
+    *,
+    summary: Json,
+    result: Json,
 ) -> tuple[Decided, tuple[ReviewItem, ...]]:
-    """One pending review for each queue that policy named; too many open is a deny."""
+    """One pending review for each queue that policy named; too many open is a deny.
+
+    At a post point the call has happened and is never made again: `result`, in the form it may go
+    on in, waits for the people.
+    """
     digest = review_digest(request)
     codes = tuple(r.code for r in decided.decision.reasons if r.effect is Effect.REVIEW)
     opened: list[ReviewItem] = []
@@ -69,8 +78,8 @@ def open_reviews(
                 )
                 opened.append(item)
         if opened and request.point.is_post:
-            # The call has happened and is never made again: its result waits for the person.
-            reviews.hold(opened[0].id, request.target)
+            about = (msgspec.structs.replace(request, target=summary), decided)
+            reviews.hold(tuple(opened), Held(result, about))
     except ReviewFault as error:
         decision = msgspec.structs.replace(
             decided.decision,

@@ -28,6 +28,8 @@ __all__ = ["Decorators"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Stands in the record where a model was asked for by something that is not text.
+NO_NAME: Final = "(no name)"
 _RECEIVERS: Final = ("self", "cls")
 
 
@@ -190,8 +192,9 @@ class _Governed:
         model = target.model
         if model is not None and target.model_argument is not None:
             asked = governed.get(target.model_argument)
-            if isinstance(asked, str):
-                model = ModelRef(id=asked, provider=model.provider, endpoint=model.endpoint)
+            # What is no name is no approved model's name either.
+            name = str.__str__(asked) if isinstance(asked, str) else NO_NAME
+            model = ModelRef(id=name, provider=model.provider, endpoint=model.endpoint)
         can_route = model is not None and (
             target.model_argument is not None or bool(governor.models)
         )
@@ -225,11 +228,12 @@ def _wrap(governed: _Governed) -> Callable[..., Any]:
             governor, permit, injected = governed.before(args, kwargs)
             if isinstance(permit, Outcome):
                 return governor.deliver(permit, on_deny)
+            value, failure = None, None
             try:
                 value = await governed.invoke(governor, permit, injected)
             except BaseException as error:  # noqa: BLE001 every end of a call is recorded
-                return governor.deliver(governor.after_error(permit, error), on_deny)
-            return governor.deliver(governor.after(permit, value), on_deny)
+                failure = error
+            return governor.deliver(governor.ended(permit, value, failure), on_deny)
 
         return awrapper
 
@@ -238,10 +242,11 @@ def _wrap(governed: _Governed) -> Callable[..., Any]:
         governor, permit, injected = governed.before(args, kwargs)
         if isinstance(permit, Outcome):
             return governor.deliver(permit, on_deny)
+        value, failure = None, None
         try:
             value = governed.invoke(governor, permit, injected)
         except BaseException as error:  # noqa: BLE001 every end of a call is recorded
-            return governor.deliver(governor.after_error(permit, error), on_deny)
+            failure = error
         # What comes later is governed when it comes, however the function was written.
         if inspect.isgenerator(value):
             return _items(governor, permit, value, on_deny)
@@ -249,17 +254,21 @@ def _wrap(governed: _Governed) -> Callable[..., Any]:
             return _aitems(governor, permit, value, on_deny)
         if inspect.isawaitable(value):
             return _later(governor, permit, value, on_deny)
-        return governor.deliver(governor.after(permit, value), on_deny)
+        return governor.deliver(governor.ended(permit, value, failure), on_deny)
 
     return wrapper
 
 
 async def _later(governor: Interceptor, permit: Permit, value: Any, on_deny: OnDeny | None) -> Any:
+    result, failure = None, None
     try:
         result = await value
     except BaseException as error:  # noqa: BLE001 every end of a call is recorded
-        return governor.deliver(governor.after_error(permit, error), on_deny)
-    return governor.deliver(governor.after(permit, result), on_deny)
+        failure = error
+    return governor.deliver(governor.ended(permit, result, failure), on_deny)
+
+
+_GOES_ON: Final[Any] = object()
 
 
 def _items(
@@ -270,14 +279,19 @@ def _items(
     advance: Callable[[], Any] = functools.partial(next, inner)
     try:
         while True:
+            item, returned, failure = None, _GOES_ON, None
             try:
                 item = advance()
             except StopIteration as stop:
-                return _returned(governor, permit, stop.value, on_deny)
+                returned = stop.value
             except BaseException as error:  # noqa: BLE001 an exception is a result too
+                failure = error
+            if failure is not None:
                 is_ended = True
-                yield governor.deliver(governor.after_error(permit, error), on_deny)
+                yield governor.deliver(governor.after_error(permit, failure), on_deny)
                 return None
+            if returned is not _GOES_ON:
+                return _returned(governor, permit, returned, on_deny)
             formed = governor.after(permit, item, is_item=True)
             count += 1
             try:
@@ -309,13 +323,16 @@ async def _aitems(
     advance: Callable[[], Any] = functools.partial(inner.asend, None)
     try:
         while True:
+            item, failure = None, None
             try:
                 item = await advance()
             except StopAsyncIteration:
                 return
             except BaseException as error:  # noqa: BLE001 an exception is a result too
+                failure = error
+            if failure is not None:
                 is_ended = True
-                yield governor.deliver(governor.after_error(permit, error), on_deny)
+                yield governor.deliver(governor.after_error(permit, failure), on_deny)
                 return
             formed = governor.after(permit, item, is_item=True)
             count += 1

@@ -14,6 +14,7 @@ GuardError
     ├── FleetFault           fleet
     ├── ReviewFault          review
     └── AuditFault           audit        the record could not be written or read
+        ├── EntryRefused     entry_refused  the entry itself cannot be stored: too large
         └── LogCorrupt       log_corrupt
 
 Messages are one line, lower case, and never contain payload text: it may be the secret.
@@ -31,6 +32,7 @@ __all__ = [
     "CapabilityFault",
     "ConfigError",
     "Denied",
+    "EntryRefused",
     "Fault",
     "FleetFault",
     "GuardError",
@@ -153,6 +155,12 @@ class AuditFault(Fault):
     """The record could not be written or read."""
 
     code: ClassVar[str] = "audit"
+
+
+class EntryRefused(AuditFault):
+    """An entry that no log could hold, such as one over the size bound without its payload."""
+
+    code: ClassVar[str] = "entry_refused"
 
 
 class LogCorrupt(AuditFault):

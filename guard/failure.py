@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from .errors import ToolFailed
+from .pii.redact import mask_text
 from .plain import Json
 
 __all__ = ["governed_error", "text_of"]
 
+ERRORS_MAX: Final = 32  # exceptions that hang on one; a longer chain is cut off
+CARRIED_CHARS_MAX: Final = 100_000
+
 
 def governed_error(error: BaseException, text: Json, formed: Json) -> BaseException:
-    """The exception to raise: the original, or one that no longer holds what was redacted.
+    """The exception to raise: the original, or one that holds nothing but the governed text.
 
-    The type is kept where a plain copy with the redacted text shows nothing else; otherwise it is
-    ToolFailed. The chain of causes is cut, because it quotes the same text.
+    The original goes on only where its text was left as it is and nothing that it carries besides
+    (notes, arguments, attributes, members of a group, causes) holds anything sensitive. The type
+    is kept where a plain copy shows nothing else than the text; otherwise it is ToolFailed.
     """
-    if formed == text:
+    if formed == text and not _hides_something(error):
         return error
-    redacted = str(formed)
+    shown = str(formed)
     clean: BaseException
     try:
-        clean = type(error)(redacted)
-        is_clean = str(clean) == redacted and _holds_only(clean, redacted)
+        clean = type(error)(shown)
+        is_clean = str(clean) == shown and _holds_only(clean, shown)
     except Exception:  # noqa: BLE001 a foreign constructor may do anything; then our own type serves
         is_clean = False
     if not is_clean:
-        clean = ToolFailed(f"{type(error).__name__}: {redacted}")
-    clean.__cause__ = None
+        clean = ToolFailed(f"{type(error).__name__}: {shown}")
+    clean.__cause__ = clean.__context__ = None
     clean.__suppress_context__ = True
     return clean
+
+
+def _hides_something(error: BaseException) -> bool:
+    """Whether anything that the exception carries besides its text would be masked in a record."""
+    carried: list[str] = []
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if len(seen) > ERRORS_MAX:
+            return True
+        state = getattr(one, "__dict__", {})
+        try:
+            carried.append(repr((one.args, state)))
+        except Exception:  # noqa: BLE001 what cannot be read cannot be shown to be clean
+            return True
+        if one is not error:
+            carried.append(text_of(one))
+        waiting += [e for e in (one.__cause__, one.__context__) if e is not None]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+    text = "\n".join(carried)
+    return len(text) > CARRIED_CHARS_MAX or mask_text(text) != text
 
 
 def _holds_only(error: BaseException, text: str) -> bool:

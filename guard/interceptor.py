@@ -11,24 +11,25 @@ a framework owns the call, its adapter uses `before`, `after` and `after_error`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 from .clock import SYSTEM_CLOCK, Clock
 from .commit import lift_reviews, open_reviews
-from .decision import Decision, Effect, Redact
-from .enforce import enforce
-from .errors import Denied, Fault, Outcome, ReviewPending
+from .decision import Decision, Effect
+from .errors import Denied, Outcome, ReviewPending
 from .evidence import Evidence
 from .failure import governed_error, text_of
 from .fleet import Fleet
+from .form import formed, learned
 from .permit import Checked, Permit, claim_name
 from .pii import Scanner
 from .pipeline import Decided, decide, fault_note, faulted, passes_through
 from .plain import DEFAULT_BOUNDS, Bounds, Json, freeze
 from .policy import Engine
-from .recorder import OnAuditFailure, Recorder, RecordSink, failed_to_record
+from .recorder import OnAuditFailure, Recorder, RecordSink, failed_to_record, name_for_record
+from .release import release
 from .request import POST_OF, Host, ModelRef, Point, Request, ToolDeclaration, undeclared
 from .review import ReviewItem, ReviewQueue
 from .route import carry_out_route, is_routed
@@ -39,6 +40,8 @@ from .trust import TrustBook
 __all__ = ["Interceptor", "OnDeny"]
 
 T = TypeVar("T")
+# Findings in one value; each is rewritten and pointed at, and 5,000 take about 50 ms.
+SPANS_MAX: Final = 5_000
 OnDeny = Literal["raise", "return"]
 
 
@@ -73,7 +76,9 @@ class Interceptor:
         self.on_deny: OnDeny = on_deny
         self.recorder = Recorder(sink, key=key, clock=clock, on_failure=on_audit_failure)
         self._key = key
-        self.stages = build_stages(scanner or Scanner(), lambda: self.engine, key=key)
+        self.stages = build_stages(
+            scanner or Scanner(spans_max=SPANS_MAX), lambda: self.engine, key=key
+        )
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -129,8 +134,10 @@ class Interceptor:
         """Decide, record and enforce a one-sided point; raises Denied or ReviewPending."""
         now = current_session()
         request, decided, by = self._committed(*self._decide(request, now))
-        decided, target = self._form(request, self._learn(now, decided))
-        decided, outcome = self._conclude(request, decided, now, kind="decision", approved_by=by)
+        decided, target = formed(request, learned(now, decided), key=self._key)
+        decided, outcome = self._conclude(
+            request, decided, now, target, kind="decision", approved_by=by
+        )
         if outcome is not None:
             raise outcome
         return Checked(decision=decided.decision, target=target)
@@ -147,11 +154,12 @@ class Interceptor:
         permit = self.before(request)
         if isinstance(permit, Outcome):
             return self.deliver(permit, on_deny)
+        value, failure = None, None
         try:
             value = run(permit)
         except BaseException as error:  # noqa: BLE001 every end of a call is recorded
-            return self.deliver(self.after_error(permit, error), on_deny)
-        return self.deliver(self.after(permit, value), on_deny)
+            failure = error
+        return self.deliver(self.ended(permit, value, failure), on_deny)
 
     async def acall(
         self,
@@ -164,11 +172,12 @@ class Interceptor:
         permit = self.before(request)
         if isinstance(permit, Outcome):
             return self.deliver(permit, on_deny)
+        value, failure = None, None
         try:
             value = await run(permit)
         except BaseException as error:  # noqa: BLE001 every end of a call is recorded
-            return self.deliver(self.after_error(permit, error), on_deny)
-        return self.deliver(self.after(permit, value), on_deny)
+            failure = error
+        return self.deliver(self.ended(permit, value, failure), on_deny)
 
     def before(self, request: Request) -> Permit | Outcome:
         """Everything up to the call: a permit to make it, or the outcome instead of it."""
@@ -187,10 +196,10 @@ class Interceptor:
             )
             request, decided, model_id = routed.request, routed.decided, routed.model_id
             approved_by += routed.approved_by
-            notes = (f"routed_from={asked}",) if model_id is not None else ()
-        decided, target = self._form(request, decided)
+            notes = (f"routed_from={name_for_record(asked)}",) if model_id is not None else ()
+        decided, target = formed(request, decided, key=self._key)
         decided, outcome = self._conclude(
-            request, decided, now, kind="intent", approved_by=approved_by, notes=notes
+            request, decided, now, target, kind="intent", approved_by=approved_by, notes=notes
         )
         if outcome is not None:
             if now is not None:
@@ -209,6 +218,11 @@ class Interceptor:
             session=now,
             model_id=model_id,
         )
+
+    def ended(self, permit: Permit, value: Any, failure: BaseException | None) -> Any:
+        """The end of a call. Ask outside of an `except`: what is raised from inside one carries
+        the original exception, with its text, as context."""
+        return self.after(permit, value) if failure is None else self.after_error(permit, failure)
 
     def after(self, permit: Permit, value: Any, *, is_item: bool = False) -> Any:
         """The result in the form it may go on in, or the outcome that withholds it.
@@ -262,8 +276,11 @@ class Interceptor:
         return self.reviews.reject(review_id, by=by, now_ns=self.clock.now_ns())
 
     def release(self, review_id: str) -> Json:
-        """The result that an approved review held back, once; raises ReviewFault."""
-        return self.reviews.release(review_id, self.clock.now_ns())
+        """The result that reviews held back, once all are approved; raises ReviewFault.
+
+        The release is recorded; where that fails it raises Denied, and the result is gone.
+        """
+        return release(self.reviews, self.recorder, review_id, self.clock.now_ns())
 
     # -- between the edges -------------------------------------------------------------------
 
@@ -319,35 +336,16 @@ class Interceptor:
         decided, approved_by = lift_reviews(self.reviews, request, decided)
         return request, decided, approved_by
 
-    def _learn(self, now: Session | None, decided: Decided) -> Decided:
-        """Put what has become true on the path; a fact that cannot be kept is a deny."""
-        if now is None or not decided.decision.facts:
-            return decided
-        try:
-            now.path.add_facts(decided.decision.facts)
-        except Fault as error:
-            return failed_to_record(decided, fault_note("path", error))
-        return decided
-
-    def _form(self, request: Request, decided: Decided) -> tuple[Decided, Json]:
-        """The target as the obligations want it; what cannot be carried out is a deny."""
-        decision = decided.decision
-        duties = tuple(duty for duty in decision.obligations if isinstance(duty, Redact))
-        if not duties or not decision.is_permitted:
-            return decided, request.target
-        try:
-            return decided, enforce(request.target, decided.evidence, duties, key=self._key)
-        except Exception as error:  # noqa: BLE001 a redaction that failed half-way lets nothing out
-            return failed_to_record(decided, fault_note("enforce", error)), None
-
     def _conclude(
-        self, request: Request, decided: Decided, now: Session | None, **record: Any
+        self, request: Request, decided: Decided, now: Session | None, result: Json, **record: Any
     ) -> tuple[Decided, Outcome | None]:
         """Record the decision; the outcome is None when the request may go on."""
         reviews: tuple[ReviewItem, ...] = ()
         if decided.decision.effect is Effect.REVIEW:
             summary, _ = self.recorder.masked(request.target, decided.evidence)
-            decided, reviews = open_reviews(self.reviews, request, decided, summary)
+            decided, reviews = open_reviews(
+                self.reviews, request, decided, summary=summary, result=result
+            )
         review_id = reviews[0].id if reviews else None
         fault = self.recorder.record(request, decided, now, review_id=review_id, **record)
         if fault is not None:
@@ -365,13 +363,14 @@ class Interceptor:
 
         An approval of a result releases what is held; it lets no second result through.
         """
-        decided, target = self._form(request, self._learn(permit.session, decided))
+        decided = learned(permit.session, decided)
+        decided, target = formed(request, decided, key=self._key)
         if is_item and decided.decision.effect is Effect.ALLOW:
             outcome = None  # a stream is recorded once, at its end, and where an item was not plain
         else:
             kind, ref = "item" if is_item else "outcome", permit.decision.id
             decided, outcome = self._conclude(
-                request, decided, permit.session, kind=kind, ref=ref, happened=True
+                request, decided, permit.session, target, kind=kind, ref=ref, happened=True
             )
         if permit.session is not None and not is_item:
             permit.session.path.settle(permit.claim, happened=True)

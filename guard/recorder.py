@@ -12,7 +12,7 @@ import msgspec
 from .audit.entry import Entry, timestamp_of
 from .clock import Clock
 from .decision import Effect, FaultNote
-from .errors import AuditFault
+from .errors import AuditFault, EntryRefused
 from .evidence import Evidence
 from .pii.redact import mask_for_record, mask_text
 from .pipeline import Decided
@@ -20,12 +20,13 @@ from .plain import Json
 from .request import Request
 from .session import Session
 
-__all__ = ["OnAuditFailure", "RecordSink", "Recorder", "failed_to_record"]
+__all__ = ["OnAuditFailure", "RecordSink", "Recorder", "failed_to_record", "name_for_record"]
 
 OnAuditFailure = Literal["deny", "buffer", "allow"]
 
 # Entries kept while the log is away, with on_failure = "buffer"; then it is a deny.
 BUFFERED_MAX: Final = 1_000
+REASONS_MAX: Final = 64  # in a record, the most restrictive first
 # Of a name in a record: no tool of anybody's has a longer one. Names seen are kept, as masked.
 NAME_CHARS_MAX: Final = 128
 NAMES_MAX: Final = 4_096
@@ -85,7 +86,7 @@ class Recorder:
             session_id=request.session_id,
             session_seq=number,
             run_id=request.run_id,
-            call_id=_name(request.call_id),
+            call_id=name_for_record(request.call_id),
             trace_id=request.trace_id,
             span_id=decision.id[:16],
             point=request.point.value,
@@ -97,10 +98,10 @@ class Recorder:
             },
             tenant=request.context.tenant,
             purpose=request.context.purpose,
-            tool=_name(request.tool.name) if request.tool is not None else None,
-            model=_name(request.model.id) if request.model is not None else None,
+            tool=name_for_record(request.tool.name) if request.tool is not None else None,
+            model=name_for_record(request.model.id) if request.model is not None else None,
             effect=decision.effect.value,
-            reasons=decision.reasons,
+            reasons=decision.reasons[:REASONS_MAX],
             obligations=decision.obligations,
             faults=decision.faults,
             revision=decision.revision,
@@ -137,6 +138,10 @@ class Recorder:
                 self._sink.append(self._waiting[0])
                 self._waiting.popleft()
             self._sink.append(entry)
+        except EntryRefused as fault:
+            # It would never fit: waiting with it would only keep the others from the log.
+            self.lost += 1
+            return FaultNote("audit.refused", "audit", str(fault))
         except AuditFault as fault:
             if self.on_failure == "allow":
                 self.lost += 1
@@ -176,7 +181,7 @@ class Recorder:
 
 
 @lru_cache(maxsize=NAMES_MAX)
-def _name(name: str) -> str:
+def name_for_record(name: str) -> str:
     """A name as it may be stored: a model invents tool names and call ids, and may hide data."""
     # Far more is looked at than is kept, so that the cut halves nothing that would be found.
     masked = mask_text(name[: 8 * NAME_CHARS_MAX])

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
+from .locks import renew_after_fork
 from .path.state import Path
 from .plain import Json, freeze
 from .request import ANONYMOUS, Context, Grant, Principal
 
 __all__ = ["Sequence", "Session", "current_session", "session"]
+
+# Runs with an id that are remembered; the one resumed least recently is forgotten first.
+RUNS_MAX: Final = 10_000
 
 _STACK: Final[ContextVar[tuple[Session, ...]]] = ContextVar("guard_session", default=())
 
@@ -30,11 +35,36 @@ class Sequence:
     Whoever records holds `lock` while it writes, and takes the number only if that succeeded.
     """
 
-    __slots__ = ("lock", "next")
+    __slots__ = ("__weakref__", "lock", "next")
+
+    lock: threading.RLock
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # a signal handler may record in the middle of a record
+        renew_after_fork(self)
         self.next = 0
+
+
+class _Runs:
+    """The path and the numbers of every run that was given an id, so that it can be resumed."""
+
+    lock: threading.RLock
+
+    def __init__(self) -> None:
+        renew_after_fork(self)
+        self._known: OrderedDict[str, tuple[Path, Sequence, str]] = OrderedDict()
+
+    def resume(self, run_id: str, path: Path | None) -> tuple[Path, Sequence, str]:
+        """What is known of a run. Inside another session both walk that one's path from here."""
+        with self.lock:
+            known, sequence, trace_id = self._known.get(run_id) or (Path(), Sequence(), new_id())
+            if path is not None and path is not known:
+                path.add_facts(known.view().facts)
+                known = path
+            self._known[run_id] = (known, sequence, trace_id)
+            self._known.move_to_end(run_id)
+            if len(self._known) > RUNS_MAX:
+                self._known.popitem(last=False)
+            return known, sequence, trace_id
 
 
 class Session:
@@ -97,11 +127,20 @@ def session(
 ) -> Session:
     """A session to enter with `with`: who acts, in which context, with which grants.
 
+    `id` names the run: a later session of the same id in this process resumes it.
     `principal` is an agent id (a DID where it has one); a grant given as a string covers the tool
     of that name with any arguments. Inside another session this one narrows or replaces it: what
     is not given is inherited, grants never are.
     """
     outer = current_session()
+    path = outer.path if outer is not None else None
+    sequence = outer.sequence if outer is not None else None
+    trace_id = outer.trace_id if outer is not None else None
+    if id is not None and (outer is None or id != outer.id):
+        # A run that is resumed by its id goes on where it was: a fact once true stays true, and a
+        # gap in the numbers still means a loss.
+        path, sequence, run_trace_id = _RUNS.resume(id, path)
+        trace_id = trace_id or run_trace_id
     context = outer.context if outer is not None else Context()
     inherited = outer.principal if outer is not None else ANONYMOUS
     return Session(
@@ -114,11 +153,10 @@ def session(
             constraints=freeze(dict(constraints)) if constraints else context.constraints,
         ),
         tuple(Grant(tool=grant) if isinstance(grant, str) else grant for grant in grants),
-        path=outer.path if outer is not None else None,
+        path=path,
         id=id or (outer.id if outer is not None else None),
-        trace_id=outer.trace_id if outer is not None else None,
-        # The same session id goes on with the same numbers, so that a gap still means a loss.
-        sequence=outer.sequence if outer is not None and id in (None, outer.id) else None,
+        trace_id=trace_id,
+        sequence=sequence,
     )
 
 
@@ -131,6 +169,9 @@ def current_session() -> Session | None:
 def new_id() -> str:
     """128 random bits as 32 hex digits: a decision, trace or session id."""
     return os.urandom(16).hex()
+
+
+_RUNS: Final = _Runs()
 
 
 def _principal(

@@ -13,7 +13,7 @@ import msgspec
 
 from .capability import check
 from .decision import Redact, Verdict
-from .errors import CapabilityFault
+from .errors import CapabilityFault, SnapshotFault
 from .evidence import Evidence, Finding, public_pointer
 from .pii import Scanner
 from .pii.redact import rewrite
@@ -36,6 +36,11 @@ def build_stages(
 
     def scan(request: Request, evidence: Evidence) -> Finding:
         seen = scanner.scan(request.target)
+        if any(span.entity == "UNKNOWN" for span in seen.secrets):
+            # Policy would look at a mask where the call has the original.
+            raise SnapshotFault(
+                "scan.too_many_findings", "more was found than can be told apart: send it in parts"
+            )
         found = {
             "pii": seen.pii,
             "secrets": seen.secrets,

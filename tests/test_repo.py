@@ -15,7 +15,7 @@ PACKAGE = ROOT / "guard"
 
 # Lower ranks know nothing of higher ones; rooms of one rank do not know each other.
 RANKS: list[set[str]] = [
-    {"errors", "clock"},
+    {"errors", "clock", "locks"},
     {"plain", "keys"},
     {"request", "decision"},
     {"evidence"},
@@ -24,6 +24,7 @@ RANKS: list[set[str]] = [
     {"pipeline", "failure"},
     {"session", "commit", "stages"},
     {"recorder", "permit", "route"},
+    {"release", "form"},
     {"interceptor"},
     {"decorators", "assemble"},
     {"ops"},

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import AuditFault
+from ..errors import EntryRefused
 from ..plain import Json
 
 __all__ = ["ENTRY_BYTES_MAX", "ENTRY_VERSION", "Entry", "encode", "timestamp_of"]
@@ -87,13 +87,13 @@ def encode(entry: Entry, commit: Callable[[bytes], str]) -> bytes:
             )
         )
     if len(data) > ENTRY_BYTES_MAX:
-        raise AuditFault(
+        raise EntryRefused(
             f"an entry without its payload has {len(data)} bytes, more than {ENTRY_BYTES_MAX}: "
             "shorten names, reasons or notes"
         )
     if b"\n" in data:
         # Only a msgspec.Raw can bring one; it would forge a second entry.
-        raise AuditFault("an entry holds raw bytes with a newline: expected plain JSON values")
+        raise EntryRefused("an entry holds raw bytes with a newline: expected plain JSON values")
     return data
 
 
@@ -118,6 +118,6 @@ def _json(entry: Entry) -> bytes:
         return _encoder.encode(entry)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         # The text of these errors can quote the value: only the type is named.
-        raise AuditFault(
+        raise EntryRefused(
             f"an entry cannot be written as JSON ({type(error).__name__}): freeze its payload first"
         ) from None

@@ -9,6 +9,7 @@ from typing import Final
 
 from ..errors import PolicyFault
 from ..evidence import PathView
+from ..locks import renew_after_fork
 
 __all__ = ["Path"]
 
@@ -28,8 +29,10 @@ class Path:
     its own count for the life of the path, so that a claim is settled where it was made.
     """
 
+    lock: threading.RLock
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        renew_after_fork(self)
         self._length = 0
         self._facts: dict[str, bool] = {}
         self._counts: dict[str, int] = {}
@@ -41,7 +44,7 @@ class Path:
         """The path as it is now; the same object until something changes."""
         view = self._view
         if view is None:
-            with self._lock:
+            with self.lock:
                 view = self._view
                 if view is None:
                     # INVARIANT: a view shares no container with the path; a decision that holds
@@ -57,7 +60,7 @@ class Path:
 
     def claim(self, name: str) -> int:
         """Count one more step of `name`, in flight until it is settled; gives the new length."""
-        with self._lock:
+        with self.lock:
             bucket = self._bucket(name)
             self._length += 1
             self._counts[bucket] = self._counts.get(bucket, 0) + 1
@@ -71,7 +74,7 @@ class Path:
 
         Raises PolicyFault when no such claim is in flight: a count taken back twice would loosen.
         """
-        with self._lock:
+        with self.lock:
             bucket = self._bucket(claim_name)
             pending = self._pending.get(bucket, 0)
             if pending == 0:
@@ -89,7 +92,7 @@ class Path:
 
         A fact that cannot be kept must never be lost silently: later rules depend on it.
         """
-        with self._lock:
+        with self.lock:
             is_refused = False
             for name in names:
                 if name in self._facts:
@@ -106,8 +109,9 @@ class Path:
                 )
 
     def deny(self) -> None:
-        """Count one denial, under "denied"."""
-        with self._lock:
+        """Count one denial, under "denied": a step as well, so that trying has an end too."""
+        with self.lock:
+            self._length += 1
             self._counts[DENIED] = self._counts.get(DENIED, 0) + 1
             self._view = None
 

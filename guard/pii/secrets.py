@@ -118,6 +118,8 @@ _VALUE: Final = re.compile(
     r"[=:>]{0,2}[ \t]{0,8}(?:(?:bearer|basic|token)[ \t]{1,8})?(\\{0,2}[\"'`])?", re.I
 )
 _BARE: Final = re.compile(r"[^\s\"'`,;&]*+")
+# Enough to tell code and prose from a value; looking at all of it for each sign is quadratic.
+_BARE_START: Final = re.compile(r"[^\s\"'`,;&]{0,256}+")
 _RUN: Final = re.compile(r"[A-Za-z0-9_\-]*+")
 # `token = get_token()`, `key=settings.key`: code that names a secret, without holding one.
 _CODE: Final = re.compile(r"[A-Za-z_][A-Za-z_.]{0,128}[(\[{]|[A-Za-z_]+\.[A-Za-z_.]{1,128}$|\$|{{")
@@ -214,9 +216,12 @@ def _assignments(text: str) -> Iterator[Hit]:
         quote = opening.group(1) if opening else None
         end = _quoted_end(text, start, quote[-1]) if quote else -1
         if end < 0:
-            end = start + len(_BARE.match(text, start).group())  # type: ignore[union-attr]
+            end = start + len(_BARE_START.match(text, start).group())  # type: ignore[union-attr]
             if not quote and _is_prose_or_code(text, start, end, match.group()):
                 continue
+            end += len(_BARE.match(text, end).group())  # type: ignore[union-attr]
+        if end - start > 256:
+            free_from = end  # each long value is looked at once
         if is_exposed(text[start:end]):
             free_from = end
             yield "SECRET_ASSIGNMENT", start, end, 0.8

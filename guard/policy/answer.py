@@ -14,6 +14,7 @@ __all__ = ["POINTER_CHARS_MAX", "VERDICTS_MAX", "read_facts", "read_verdicts"]
 VERDICTS_MAX: Final = 1_000  # one rule gives one or two; more is a rule that walks the payload
 POINTER_CHARS_MAX: Final = 2_048
 FACTS_MAX: Final = 256
+POINTERS_MAX: Final = 16  # kept of one reason; an argument with thousands needs no more to show
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -21,13 +22,13 @@ _Pointer = Annotated[str, msgspec.Meta(max_length=POINTER_CHARS_MAX, pattern="^/
 
 
 class _Redaction(msgspec.Struct, forbid_unknown_fields=True):
-    entities: tuple[_Name, ...] = ("*",)
+    entities: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=64)] = ("*",)
     operator: Literal["remove", "replace", "hash", "mask"] = "replace"
-    pointers: tuple[_Pointer, ...] = ()
+    pointers: Annotated[tuple[_Pointer, ...], msgspec.Meta(max_length=256)] = ()
 
 
 class _Routing(msgspec.Struct, forbid_unknown_fields=True):
-    models: tuple[_Name, ...]
+    models: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=1_000)]
 
 
 class _Reviewing(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,7 +111,7 @@ def _verdict(item: _AnyVerdict, target_key: str) -> Verdict:
         effect=effect,
         code=item.code,
         message=item.message,
-        pointers=item.pointers,
+        pointers=item.pointers[:POINTERS_MAX],
         obligation=obligation,
         on_deny=on_deny,
     )

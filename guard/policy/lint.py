@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from ..decision import Effect
 from ..errors import PolicyLoadError
+from ..request import POST_OF, Point
 from .builtins import ALLOWED_BUILTINS
 from .input import FIELDS, fields_at
 from .metadata import Metadata
@@ -63,6 +64,12 @@ def lint_rule(module: Module, rule: str, metadata: Metadata) -> None:
                 f"{module.name}:{head.line}: a fact must be a string literal such as "
                 '`facts contains "read:confidential"`'
             )
+    early = [point for point in metadata.points if Point(point) in POST_OF]
+    if early and any(head.name == "facts" for head in answers):
+        raise PolicyLoadError(
+            f"{module.name}:1: a fact becomes true after a call, not at {early[0]}: use "
+            f"{POST_OF[Point(early[0])].value}"
+        )
     _lint_names(module, points=metadata.points, is_rule=True)
     _lint_scope(module, metadata)
 

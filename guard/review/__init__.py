@@ -1,5 +1,5 @@
 """Decisions that wait for a person."""
 
-from .queue import Approval, ReviewItem, ReviewQueue, ReviewState
+from .queue import Approval, Held, ReviewItem, ReviewQueue, ReviewState
 
-__all__ = ["Approval", "ReviewItem", "ReviewQueue", "ReviewState"]
+__all__ = ["Approval", "Held", "ReviewItem", "ReviewQueue", "ReviewState"]

@@ -10,18 +10,20 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ..decision import Review
 from ..errors import ReviewFault
+from ..locks import renew_after_fork
 from ..plain import Json
 
-__all__ = ["Approval", "ReviewItem", "ReviewQueue", "ReviewState"]
+__all__ = ["Approval", "Held", "ReviewItem", "ReviewQueue", "ReviewState"]
 
 # Reviews kept; a person answers a few a minute, so more than this is a flood: further ones deny.
 REVIEWS_MAX: Final = 10_000
+REVIEW_BYTES_MAX: Final = 64 * 1024 * 1024  # of all summaries together
 # Results held in memory: 100 of the largest payload are 400 MB.
 HELD_MAX: Final = 100
 NS_PER_S: Final = 1_000_000_000
@@ -48,6 +50,14 @@ class ReviewItem(msgspec.Struct, frozen=True, kw_only=True):
     expires_ns: int
     state: ReviewState = ReviewState.PENDING
     decided_by: str | None = None
+    size_bytes: int = 0  # of the summary
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A result that waits: in the form it may go on in, and what its release is recorded with."""
+
+    result: Json
+    about: Any
 
 
 class Approval(msgspec.Struct, frozen=True):
@@ -59,13 +69,16 @@ class Approval(msgspec.Struct, frozen=True):
 
 
 class ReviewQueue:
-    """Thread-safe store of reviews, and of results that are held until one is approved."""
+    """Thread-safe store of reviews, and of results that are held until they are approved."""
+
+    lock: threading.RLock
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        renew_after_fork(self)
+        self._bytes = 0
         self._items: OrderedDict[str, ReviewItem] = OrderedDict()
         self._by_digest: dict[tuple[str, str], str] = {}
-        self._held: dict[str, Json] = {}
+        self._held: dict[tuple[str, ...], Held] = {}
 
     def open(
         self,
@@ -79,15 +92,17 @@ class ReviewQueue:
         now_ns: int,
     ) -> ReviewItem:
         """The pending review of this digest and queue, opened now unless it already is."""
-        with self._lock:
+        with self.lock:
             self._expire(now_ns)
             known = self._items.get(self._by_digest.get((digest, duty.queue), ""))
             if known is not None and known.codes == codes:
                 return known
-            if len(self._items) >= REVIEWS_MAX:
+            size_bytes = len(msgspec.json.encode(summary))
+            if len(self._items) >= REVIEWS_MAX or self._bytes + size_bytes > REVIEW_BYTES_MAX:
                 raise ReviewFault(
-                    f"{REVIEWS_MAX} reviews are open: decide some before asking for more"
+                    f"{len(self._items)} reviews are open: decide some before asking for more"
                 )
+            self._bytes += size_bytes
             item = ReviewItem(
                 id=review_id,
                 digest=digest,
@@ -97,6 +112,7 @@ class ReviewQueue:
                 summary=summary,
                 opened_ns=now_ns,
                 expires_ns=now_ns + duty.ttl_s * NS_PER_S,
+                size_bytes=size_bytes,
             )
             self._items[item.id] = item
             self._by_digest[digest, duty.queue] = item.id
@@ -104,7 +120,7 @@ class ReviewQueue:
 
     def pending(self, now_ns: int) -> tuple[ReviewItem, ...]:
         """What waits, oldest first."""
-        with self._lock:
+        with self.lock:
             self._expire(now_ns)
             return tuple(i for i in self._items.values() if i.state is ReviewState.PENDING)
 
@@ -118,7 +134,7 @@ class ReviewQueue:
 
     def consume(self, digest: str, queues: tuple[str, ...], now_ns: int) -> Approval:
         """Use up the answers for this digest. Nothing is used unless every queue has answered."""
-        with self._lock:
+        with self.lock:
             self._expire(now_ns)
             items = [self._items.get(self._by_digest.get((digest, q), "")) for q in queues]
             if any(item is not None and item.state is ReviewState.REJECTED for item in items):
@@ -133,28 +149,33 @@ class ReviewQueue:
                 approved_by=tuple(sorted({str(item.decided_by) for item in answered})),
             )
 
-    def hold(self, review_id: str, result: Json) -> None:
-        """Keep a result of a call that has happened until its review is approved."""
-        with self._lock:
+    def hold(self, reviews: tuple[ReviewItem, ...], held: Held) -> None:
+        """Keep a result until all of these reviews are approved; any of their ids releases it."""
+        with self.lock:
             if len(self._held) >= HELD_MAX:
                 raise ReviewFault(f"{HELD_MAX} results are held already: release or reject some")
-            self._held[review_id] = result
+            self._held[tuple(item.id for item in reviews)] = held
 
-    def release(self, review_id: str, now_ns: int) -> Json:
-        """The held result of an approved review, once; raises ReviewFault otherwise."""
-        with self._lock:
+    def release(self, review_id: str, now_ns: int) -> tuple[Held, tuple[str, ...]]:
+        """What was held and who approved it, once; raises ReviewFault until all have approved."""
+        with self.lock:
             self._expire(now_ns)
-            item = self._items.get(review_id)
-            if item is None or review_id not in self._held:
+            group = next((ids for ids in self._held if review_id in ids), None)
+            if group is None:
                 raise ReviewFault(f"review `{review_id}` holds no result: expired or released")
-            if item.state is not ReviewState.APPROVED:
-                raise ReviewFault(f"review `{review_id}` is {item.state.value}, not approved")
-            result = self._held[review_id]
-            self._drop([item])
-            return result
+            items = [self._items[one] for one in group]
+            for item in items:
+                if item.state is not ReviewState.APPROVED:
+                    raise ReviewFault(
+                        f"review `{item.id}` of queue `{item.queue}` is {item.state.value}, "
+                        "not approved"
+                    )
+            held = self._held[group]
+            self._drop(items)
+            return held, tuple(sorted({str(item.decided_by) for item in items}))
 
     def _answer(self, review_id: str, state: ReviewState, by: str, now_ns: int) -> ReviewItem:
-        with self._lock:
+        with self.lock:
             self._expire(now_ns)
             item = self._items.get(review_id)
             if item is None:
@@ -173,7 +194,9 @@ class ReviewQueue:
 
     def _drop(self, items: list[ReviewItem]) -> None:
         for item in items:
-            self._items.pop(item.id, None)
-            self._held.pop(item.id, None)
+            gone = self._items.pop(item.id, None)
+            self._bytes -= gone.size_bytes if gone is not None else 0
+            for group in [ids for ids in self._held if item.id in ids]:
+                del self._held[group]
             if self._by_digest.get((item.digest, item.queue)) == item.id:
                 del self._by_digest[item.digest, item.queue]

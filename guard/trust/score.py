@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import Final
 
 from ..evidence import TrustView
+from ..locks import renew_after_fork
 
 __all__ = ["PRINCIPALS_MAX", "TrustBook", "score"]
 
@@ -53,16 +54,18 @@ class TrustBook:
     says so.
     """
 
+    lock: threading.RLock
+
     def __init__(self, *, principals_max: int = PRINCIPALS_MAX) -> None:
         self.principals_max = principals_max
         self.forgotten_count = 0  # of principals with violations
-        self._lock = threading.Lock()
+        renew_after_fork(self)
         self._clean: OrderedDict[str, int] = OrderedDict()
         self._violators: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def record(self, principal_id: str, *, good: bool) -> None:
         """Note one step of a principal: a good one or a violation."""
-        with self._lock:
+        with self.lock:
             known = self._violators.get(principal_id)
             if known is None and good:
                 self._clean[principal_id] = self._clean.get(principal_id, 0) + 1
@@ -84,5 +87,5 @@ class TrustBook:
 
     def snapshot(self, principal_id: str) -> tuple[int, int]:
         """(good, bad) of a principal; (0, 0) if never seen or forgotten."""
-        with self._lock:
+        with self.lock:
             return self._violators.get(principal_id) or (self._clean.get(principal_id, 0), 0)

@@ -53,7 +53,7 @@ def test_a_denial_is_counted() -> None:
     path = Path()
     path.deny()
     path.deny()
-    assert path.view() == PathView(0, {}, {}, {"denied": 2}, ())
+    assert path.view() == PathView(2, {}, {}, {"denied": 2}, ())
 
 
 def test_names_over_the_bound_count_together_and_settle_there() -> None:
@@ -106,7 +106,7 @@ def test_a_view_is_the_same_object_until_something_changes_and_never_changes_its
     path.claim("a")
     path.deny()
     assert before == PathView(1, {}, {"a": 1}, {"a": 1}, ("a",))
-    assert path.view() == PathView(2, {"f": True}, {"a": 2}, {"a": 2, "denied": 1}, ("a", "a"))
+    assert path.view() == PathView(3, {"f": True}, {"a": 2}, {"a": 2, "denied": 1}, ("a", "a"))
 
 
 def test_claims_from_many_threads_are_all_counted() -> None:

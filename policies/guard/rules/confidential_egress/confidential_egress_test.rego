@@ -41,14 +41,6 @@ test_a_tool_that_does_not_send_is_left_alone if {
 		with input as _call(["read", "write"], {"to": "eve@evil.com"})
 }
 
-test_a_confidential_read_in_flight_counts if {
-	call := cases.tool_call(["send"], {"to": "eve@evil.com"})
-	reading := object.union(call, {"path": {"pending": {"read:confidential": 1}}})
-	finished := object.union(call, {"path": {"pending": {"read:confidential": 0}}})
-	cases.codes(confidential_egress.verdicts) == _refused with input as reading
-	confidential_egress.verdicts == set() with input as finished
-}
-
 test_destinations_inside_are_left_alone if {
 	every to in [
 		"bob@corp.com", " Bob@CORP.com ", "o'brien+x@corp.com", ["bob@corp.com", "ann@corp.com"],
