@@ -14,7 +14,7 @@ from typing import Any, Final
 from .errors import ConfigError
 from .plain import Json
 
-__all__ = ["Binding"]
+__all__ = ["Binding", "check_words"]
 
 _PLAIN: Final = (str, int, float, bool, type(None), list, tuple, dict)
 _EMPTY: Final = inspect.Parameter.empty
@@ -111,3 +111,12 @@ class Binding:
                 raise TypeError(f"got several values for argument `{min(clash)}`")
             bound.update(extra)
         return bound
+
+
+def check_words(name: str, words: Collection[str], known: Collection[str] | None = None) -> None:
+    """Raises ConfigError for one text where several words belong, or for a word not known."""
+    if isinstance(words, str):
+        raise ConfigError(f"`{name}` takes a list of words such as [{words!r}]")
+    for word in words:
+        if known is not None and word not in known:
+            raise ConfigError(f"unknown word `{word}` in {name}: expected {', '.join(known)}")

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
 from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
-from .binding import Binding
+from .binding import Binding, check_words
 from .errors import ConfigError, Outcome
 from .interceptor import Interceptor, OnDeny
 from .permit import Permit
-from .request import Host, ModelRef, Point, ToolDeclaration
+from .request import CONFIDENTIALITIES, TOOL_EFFECTS, Host, ModelRef, Point, ToolDeclaration
 
 __all__ = ["Decorators"]
 
@@ -58,9 +58,9 @@ class Decorators:
         /,
         *,
         name: str | None = None,
-        effects: Iterable[str] | None = None,
-        destinations: Iterable[str] = (),
-        payloads: Iterable[str] = (),
+        effects: Collection[str] | None = None,
+        destinations: Collection[str] = (),
+        payloads: Collection[str] = (),
         returns: str = "untrusted",
         confidentiality: str = "internal",
         injected: Iterable[str] = (),
@@ -72,9 +72,9 @@ class Decorators:
         /,
         *,
         name: str | None = None,
-        effects: Iterable[str] | None = None,
-        destinations: Iterable[str] = (),
-        payloads: Iterable[str] = (),
+        effects: Collection[str] | None = None,
+        destinations: Collection[str] = (),
+        payloads: Collection[str] = (),
         returns: str = "untrusted",
         confidentiality: str = "internal",
         injected: Iterable[str] = (),
@@ -88,6 +88,11 @@ class Decorators:
         injected_names = tuple(injected)
 
         def decorate(inner: Callable[..., Any]) -> Callable[..., Any]:
+            check_words("effects", effects or (), TOOL_EFFECTS)
+            check_words("destinations", destinations)
+            check_words("payloads", payloads)
+            check_words("returns", [returns], ("trusted", "untrusted"))
+            check_words("confidentiality", [confidentiality], CONFIDENTIALITIES)
             declaration = ToolDeclaration(
                 name=name or _name_of(inner),
                 effects=tuple(effects or ()),
@@ -141,8 +146,14 @@ class Decorators:
         injected: Iterable[str] = (),
         on_deny: OnDeny | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Govern a function that calls a model. ROUTE calls `Interceptor.models[other]` with the
-        same arguments, or, with `argument`, this function with the other id in that argument."""
+        """Govern a function that calls a model: `@guard.model("large-1", provider="acme")`.
+
+        ROUTE calls `Interceptor.models[other]` with the same arguments, or, with `argument`, this
+        function with the other id in that argument.
+        """
+
+        if not isinstance(id, str):
+            raise ConfigError('write @guard.model("model-id", provider="..."): a model has a name')
 
         def decorate(inner: Callable[..., Any]) -> Callable[..., Any]:
             target = _Target(

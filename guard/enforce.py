@@ -28,7 +28,10 @@ def honour(request: Request, combined: Combined) -> Combined:
         elif isinstance(duty, Route) and request.point is not _ROUTABLE:
             missing = _cannot("route", "policy wants another model, and this is no model call")
         elif isinstance(duty, Route) and not host.can_route:
-            missing = _cannot("route", "policy wants another model, and the host cannot switch")
+            missing = _cannot(
+                "route",
+                "policy wants another model, and none was handed over with guard.init(models=...)",
+            )
         elif isinstance(duty, Review) and not host.can_pause:
             missing = _cannot("review", "policy wants a review, and the host cannot wait for one")
         if missing is not None:

@@ -23,7 +23,7 @@ from .evidence import Evidence
 from .failure import governed_error, text_of
 from .fleet import Fleet
 from .form import formed, learned
-from .permit import Checked, Permit, claim_name
+from .permit import Checked, Permit, claim_name, is_violation
 from .pii import Scanner
 from .pipeline import Decided, decide, fault_note, faulted, passes_through
 from .plain import DEFAULT_BOUNDS, Bounds, Json, freeze
@@ -204,7 +204,7 @@ class Interceptor:
         if outcome is not None:
             if now is not None:
                 now.path.deny()
-            if not decided.decision.faults and decided.decision.effect is Effect.DENY:
+            if is_violation(request, decided):
                 self.trust.record(request.principal.id, good=False)
             return outcome
         claim = claim_name(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .decision import Decision
+from .decision import Decision, Effect
 from .pipeline import Decided
 from .plain import Json
 from .request import Request
@@ -43,3 +43,15 @@ def claim_name(request: Request) -> str:
     if request.model is not None:
         return f"model:{request.model.id}"
     return request.point.value
+
+
+def is_violation(request: Request, decided: Decided) -> bool:
+    """Whether a denial speaks against the principal: it misused a tool that it was given.
+
+    A missing grant or declaration is as likely the developer's mistake, a fault is ours.
+    """
+    if decided.decision.effect is not Effect.DENY or decided.decision.faults:
+        return False
+    if request.tool is None:
+        return True
+    return request.tool.is_declared and decided.evidence.capability.granted

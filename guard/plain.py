@@ -174,7 +174,7 @@ class _Freezer:
         raise SnapshotFault(
             "snapshot.not_json",
             f"expected plain JSON, got {_name(value)}: convert it before the call, "
-            "or declare the parameter as injected",
+            "or declare a parameter as injected",
         )
 
 

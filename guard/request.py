@@ -11,6 +11,7 @@ from .plain import Json
 
 __all__ = [
     "ANONYMOUS",
+    "CONFIDENTIALITIES",
     "Context",
     "Grant",
     "HOST_FULL",
@@ -110,6 +111,7 @@ class ToolDeclaration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     is_declared: bool = True
 
 
+CONFIDENTIALITIES: Final = ("public", "internal", "confidential", "secret")
 TOOL_EFFECTS: Final = ("read", "write", "pay", "send", "delete", "publish", "execute", "admin")
 
 

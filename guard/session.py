@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
+from .errors import ConfigError
 from .locks import renew_after_fork
 from .path.state import Path
 from .plain import Json, freeze
@@ -132,6 +133,8 @@ def session(
     of that name with any arguments. Inside another session this one narrows or replaces it: what
     is not given is inherited, grants never are.
     """
+    if isinstance(grants, str) or isinstance(roles, str):
+        raise ConfigError('grants and roles are lists, such as grants=["search"]')
     outer = current_session()
     path = outer.path if outer is not None else None
     sequence = outer.sequence if outer is not None else None

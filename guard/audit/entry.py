@@ -26,7 +26,8 @@ _NS_PER_S: Final = 1_000_000_000
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of one decision, its outcome, or a repair of the log itself.
 
-    `kind` is intent, outcome, decision or recovery. `ref` of an outcome is the `decision_id` of
+    `kind` is intent, outcome, decision, item, release or
+    recovery. `ref` of an outcome is the `decision_id` of
     its intent; `happened` says whether the effect took place. `input` is the redacted payload, or
     None with a keyed `commitment`.
     """

@@ -22,6 +22,7 @@ from ..audit.entry import Entry
 from ..audit.query import Filters, Row, query, show
 from ..audit.report import Report
 from ..audit.verify import verify
+from ..config import load_config
 from ..errors import AuditFault, ConfigError
 from ..keys import Verifier
 
@@ -60,11 +61,17 @@ _COLUMNS: Final = (
 Command = Callable[..., Any]
 
 _directory: Final = click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), default=Path(".guard/audit"),
-    envvar="GUARD_AUDIT__DIRECTORY", show_envvar=True, show_default=True,
-    help="Directory of the audit log.",
+    "--dir", "directory", type=click.Path(path_type=Path),
+    callback=lambda _ctx, _option, value: value or _configured(),
+    help="Directory of the audit log; default: that of guard.toml here, or .guard/audit.",
 )  # fmt: skip
 _json: Final = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+
+
+def _configured() -> Path:
+    """Where this installation logs, by guard.toml and GUARD_AUDIT__DIRECTORY."""
+    config = load_config()
+    return config.path(config.audit.directory)
 
 
 @click.group()
@@ -89,7 +96,9 @@ def audit() -> None:
 @click.option("--effect", type=click.Choice(list(_COLOURS), case_sensitive=False))
 @click.option("--policy", help="Rule, start of a reason's code, or start of a policy revision.")
 @click.option("--session", help="Start of a session id.")
-@click.option("--kind", type=click.Choice(["intent", "outcome", "decision", "recovery"]))
+@click.option(
+    "--kind", type=click.Choice(["intent", "outcome", "decision", "item", "release", "recovery"])
+)
 @click.option("--decision", "decision_id", help="Decision id; its outcomes are found too.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), help="Only the newest N entries.")
 @_json

@@ -80,7 +80,7 @@ class _At(SystemClock):
 @_CONFIG
 @_JSON
 def decide(file: TextIO, config_file: Path | None, *, as_json: bool) -> None:
-    r"""Decide one request from FILE, or stdin: the decision and its reasons. Nothing is recorded.
+    """Decide one request from FILE, or stdin: the decision and its reasons. Nothing is recorded.
 
     \b
     Example:

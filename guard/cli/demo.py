@@ -26,6 +26,7 @@ from ..audit.entry import Entry
 from ..audit.query import Filters, query
 from ..audit.report import Damage, Report
 from ..audit.verify import verify
+from ..errors import ConfigError
 
 __all__ = ["demo"]
 
@@ -98,7 +99,7 @@ def _scenes() -> Callable[[Path], Iterator[Scene]]:
         except ImportError:
             continue  # its framework is not installed; another may be
         return play
-    raise click.ClickException("the demo needs LangChain: pip install 'stepguard[langchain]'")
+    raise ConfigError("the demo needs LangChain: install the extra [langchain] of stepguard")
 
 
 # -- showing ---------------------------------------------------------------------------------------

@@ -9,7 +9,10 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from ..assemble import bundle_of
+from ..config import load_config
 from ..errors import PolicyLoadError
+from ..fleet import Fleet
 from ..policy import Bundle, builtin_directory, load_bundle
 from ..policy.unit import TestState, run_tests
 
@@ -24,7 +27,8 @@ def policy() -> None:
     """Check and test policies.
 
     DIRECTORIES hold rules/<rule>/<rule>.rego beside <rule>_test.rego; `builtin` is the set that
-    comes with guard, and the default. Exit codes: 0 fine, 1 a policy or test is wrong, 2 usage.
+    comes with guard. Without any, those of guard.toml here are meant. Exit codes: 0 fine, 1 a
+    policy or test is wrong, 2 usage.
     """
 
 
@@ -95,7 +99,11 @@ def test(directories: tuple[Path, ...], *, match: str, as_json: bool) -> None:
 
 def _load(directories: tuple[Path, ...], *, as_json: bool) -> Bundle:
     try:
-        return load_bundle(resolve(directories or (Path("builtin"),)), data=EMPTY_FLEET)
+        if not directories:
+            config = load_config()
+            fleet = Fleet.load(config.path(config.fleet_file)) if config.fleet_file else None
+            return bundle_of(config, fleet or Fleet.empty())
+        return load_bundle(resolve(directories), data=EMPTY_FLEET)
     except PolicyLoadError as error:
         _refuse(error, as_json=as_json)
 

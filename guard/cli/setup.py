@@ -15,7 +15,7 @@ from typing import Final
 import click
 
 from ..config import Config, load_config, load_tools
-from ..errors import GuardError
+from ..errors import ConfigError, GuardError
 
 __all__ = ["doctor", "init"]
 
@@ -50,7 +50,7 @@ def init(directory: Path, *, as_json: bool) -> None:
         except FileExistsError:
             kept.append(name)
         except OSError as error:
-            raise click.ClickException(f"{path}: {error.strerror}") from None
+            raise ConfigError(f"{path}: {error.strerror}") from None
     if as_json:
         click.echo(json.dumps({"written": written, "kept": kept}))
         return
@@ -104,7 +104,13 @@ def _checks(config_file: Path | None) -> Iterator[tuple[str, Check]]:
         yield "configuration", lambda: (False, complaint)
         return
     where = config_file or Path("guard.toml")
-    yield "configuration", lambda: (True, str(where) if where.is_file() else "defaults")
+    yield (
+        "configuration",
+        lambda: (
+            True,
+            str(where) if where.is_file() else "no guard.toml here: the embedded defaults",
+        ),
+    )
     yield "policies", lambda: _policies(config)
     yield "tools", lambda: _tools(config)
     yield "audit log", lambda: _writable(config.path(config.audit.directory))

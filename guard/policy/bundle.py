@@ -26,6 +26,7 @@ from .lint import lint_library, lint_rule
 from .metadata import Metadata, read_metadata
 from .reads import reads_of, united
 from .recursion import refuse_recursion
+from .settings import check_settings
 from .syntax import Module, parse, reason_of
 
 __all__ = ["Bundle", "Rule", "Scope", "builtin_directory", "load_bundle"]
@@ -132,7 +133,9 @@ def load_bundle(directories: Iterable[Path], *, data: Mapping[str, Json] | None 
             else:
                 raise PolicyLoadError(f"{name}: expected main.rego, lib/... or rules/...")
         _merge(documents, _data(directory / "data.json"), "")
-    _merge(documents, dict(data or {}), "")
+    over = dict(data or {})
+    check_settings(documents.get("settings", {}), over.get("settings", {}))
+    _merge(documents, over, "")
     if len(modules) > RULES_MAX:
         raise PolicyLoadError(f"{len(modules)} rules are more than the {RULES_MAX} of one bundle")
     if not modules:

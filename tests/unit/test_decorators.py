@@ -354,3 +354,40 @@ def test_a_changed_argument_changes_nothing_after_the_decision(tool: Any) -> Non
     with _session():
         read_it(mine)
     assert seen == [["a"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"effects": "send"}, "takes a list of words"),
+        ({"effects": ["sned"]}, "unknown word `sned` in effects"),
+        ({"effects": ["send"], "destinations": "to"}, "takes a list"),
+        ({"effects": ["read"], "returns": "trustd"}, "expected trusted, untrusted"),
+        ({"effects": ["read"], "confidentiality": "hidden"}, "unknown word `hidden`"),
+    ],
+)
+def test_a_declaration_with_a_wrong_word_is_refused_at_once(
+    tool: Any, options: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(guard.ConfigError, match=complaint):
+        tool(**options)(lambda to: to)
+
+
+def test_one_text_where_a_list_belongs_is_refused() -> None:
+    with pytest.raises(guard.ConfigError, match="grants and roles are lists"):
+        guard.session(CLERK, grants="read_it")
+    with pytest.raises(guard.ConfigError, match="a model has a name"):
+        guard.model(lambda: None)  # type: ignore[arg-type]
+
+
+def test_a_missing_grant_does_not_speak_against_a_principal(
+    tool: Any, pair: tuple[Interceptor, MemoryLog]
+) -> None:
+    @tool(effects=["pay"])
+    def wire(amount: Any) -> str:
+        return "paid"
+
+    for amount, grants, observed in ((1, [], (0, 0)), ("x", ["wire"], (0, 1))):
+        with guard.session(CLERK, grants=grants), pytest.raises(Denied):
+            wire(amount)
+        assert pair[0].trust.snapshot(CLERK) == observed

@@ -91,7 +91,7 @@ def test_the_revision_changes_with_a_rule_and_with_data(tmp_path: Path) -> None:
     two = write(tmp_path / "b", HEAD + f"verdicts contains {DENY} if true")
     assert load_bundle([one]).revision == load_bundle([one]).revision
     assert load_bundle([one]).revision != load_bundle([two]).revision
-    assert load_bundle([one]).revision != load_bundle([one], data={"settings": {"x": 1}}).revision
+    assert load_bundle([one]).revision != load_bundle([one], data={"extra": 1}).revision
 
 
 def test_a_directory_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
@@ -113,3 +113,19 @@ def test_a_foreign_entrypoint_is_refused(tmp_path: Path) -> None:
     (directory / "main.rego").write_text("package guard\nimport rego.v1\nverdicts := set()\n")
     with pytest.raises(PolicyLoadError, match=r"main\.rego is guard's own"):
         load_bundle([directory])
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"payments_limit": {}}, "unknown rule `payments_limit`: did you mean `payment_limit`"),
+        ({"payment_limit": {"amount_limit": 1}}, "unknown setting `payment_limit.amount_limit`"),
+        ({"payment_limit": {"amount_max": "100"}}, "expected a number, got text"),
+        ({"payment_limit": {"amount_max": True}}, "expected a number, got true or false"),
+        ({"payment_limit": 5}, "expected a table"),
+        ({"working_hours": {"weekdays": "Monday"}}, "expected a list, got text"),
+    ],
+)
+def test_a_setting_that_no_rule_would_heed_is_refused(settings: object, complaint: str) -> None:
+    with pytest.raises(PolicyLoadError, match=complaint):
+        load_bundle([builtin_directory()], data={"settings": settings, "fleet": {"models": {}}})
