@@ -22,7 +22,7 @@ from .path.state import Path
 from .plain import Json, freeze
 from .request import ANONYMOUS, Context, Grant, Principal
 
-__all__ = ["Sequence", "Session", "current_session", "session"]
+__all__ = ["Sequence", "Session", "current_session", "forget_runs", "session"]
 
 # Runs with an id that are remembered; the one resumed least recently is forgotten first.
 RUNS_MAX: Final = 10_000
@@ -53,6 +53,11 @@ class _Runs:
     def __init__(self) -> None:
         renew_after_fork(self)
         self._known: OrderedDict[str, tuple[Path, Sequence, str]] = OrderedDict()
+
+    def forget(self) -> None:
+        """Every run begins anew."""
+        with self.lock:
+            self._known.clear()
 
     def resume(self, run_id: str, path: Path | None) -> tuple[Path, Sequence, str]:
         """What is known of a run. Inside another session both walk that one's path from here."""
@@ -175,6 +180,11 @@ def new_id() -> str:
 
 
 _RUNS: Final = _Runs()
+
+
+def forget_runs() -> None:
+    """Forget every run with an id, as a restart does: between tests, never in production."""
+    _RUNS.forget()
 
 
 def _principal(

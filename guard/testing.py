@@ -18,6 +18,7 @@ from .fleet import Fleet
 from .interceptor import Interceptor
 from .policy import EmbeddedEngine, builtin_directory, load_bundle
 from .request import ToolDeclaration
+from .session import forget_runs
 
 __all__ = ["FakeClock", "MemoryLog", "interceptor"]
 
@@ -78,7 +79,11 @@ def interceptor(
     tools: Iterable[ToolDeclaration] = (),
     **options: Any,
 ) -> tuple[Interceptor, MemoryLog]:
-    """An interceptor with the default policies (and `policies`), a memory log and a fake clock."""
+    """An interceptor with the default policies (and `policies`), a memory log and a fake clock.
+
+    Runs of earlier tests are forgotten: an id that two tests use names two runs.
+    """
+    forget_runs()
     fleet = fleet if fleet is not None else Fleet.empty()
     bundle = load_bundle(
         [builtin_directory(), *policies],
