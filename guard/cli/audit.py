@@ -56,6 +56,7 @@ _FORMULA: Final = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _COLUMNS: Final = (
     "timestamp", "kind", "decision_id", "session_id", "session_seq", "principal", "tenant", "point",
     "tool", "model", "effect", "happened", "reasons", "faults", "revision", "log", "index",
+    "ref", "review_id", "approved_by", "error", "masked", "notes",
 )  # fmt: skip
 
 Command = Callable[..., Any]
@@ -238,7 +239,8 @@ def _fields(row: Row) -> list[Any]:
         entry.timestamp, entry.kind, entry.decision_id, entry.session_id, entry.session_seq,
         entry.principal.get("id"), entry.tenant, entry.point, entry.tool, entry.model, entry.effect,
         entry.happened, "; ".join(_codes(entry.reasons)), "; ".join(_codes(entry.faults)),
-        entry.revision, row.log, row.index,
+        entry.revision, row.log, row.index, entry.ref, entry.review_id, entry.approved_by,
+        entry.error, len(entry.masked), "; ".join(entry.notes),
     ]  # fmt: skip
 
 
@@ -321,7 +323,14 @@ def _why(entry: Entry) -> str:
         words.append("it happened" if entry.happened else "it did not happen")
     if entry.error:
         words.append(f"raised {entry.error}")
-    return "; ".join([*words, *(entry.notes if entry.kind == "recovery" else [])])
+    if entry.approved_by:
+        words.append(f"approved by {entry.approved_by}")
+    words += [
+        note.replace("routed_from=", "in place of ")
+        for note in entry.notes
+        if entry.kind == "recovery" or note.startswith("routed_from=")
+    ]
+    return "; ".join(words)
 
 
 def _write_report(report: Report) -> None:

@@ -13,7 +13,7 @@ from guard import FleetFault, Host, Interceptor, Outcome, Permit, Point
 
 from .answer import checked_answer
 from .binding import model_ref, unbound
-from .messages import formed, plain
+from .messages import Unreadable, formed, plain
 from .outcomes import failed, stop
 
 __all__ = ["Asking", "ModelCall"]
@@ -86,10 +86,14 @@ class Asking:
             )
         return model, settings
 
-    def after(self, call: ModelCall, messages: list[AIMessage]) -> list[AIMessage]:
-        """The answers in the form they may go on in; raises Stopped."""
+    def after(self, call: ModelCall, read: Callable[[], list[AIMessage]]) -> list[AIMessage]:
+        """The answers that `read` gives, in the form they may go on in; raises Stopped."""
         interceptor = self.interceptor()
-        asked = [plain(message) for message in messages]
+        try:
+            messages = read()
+            asked = [plain(message) for message in messages]
+        except Exception:  # noqa: BLE001 the call was made: an answer nobody can read is withheld
+            messages, asked = [], [Unreadable()]
         forms = interceptor.after(call.permit, asked[0] if len(asked) == 1 else asked)
         if isinstance(forms, Outcome):
             raise stop(forms, source=self.source, is_before=False)

@@ -6,6 +6,7 @@ neither direction here does not leave: it was not scanned.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -13,10 +14,10 @@ from typing import Any, Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
-from langgraph.types import Command
+from langgraph.types import Command, Send
 from pydantic import BaseModel
 
-__all__ = ["chunk_of", "formed", "plain"]
+__all__ = ["Unreadable", "chunk_of", "formed", "plain"]
 
 _ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 # Of the provider's metadata, numbers and these words. Log probabilities quote the text token by
@@ -28,44 +29,63 @@ _METADATA_WORDS: Final = (
 _CALL_FIELDS: Final = ("name", "args", "id", "error")
 
 
+class Unreadable:
+    """Stands for what has no plain form: no snapshot takes it, so what holds it is denied."""
+
+
 def plain(value: Any) -> Any:
     """Plain JSON of a tool result, a message, or anything that holds some.
 
-    A pydantic object or dataclass is its fields; any other object is its text.
+    A pydantic object or dataclass is its fields; any other object is its text. It never raises:
+    what cannot be read is Unreadable, which the decision it is meant for refuses and records.
     """
+    try:
+        return _plain(value)
+    except Exception:  # noqa: BLE001 an object's own code runs here, and may nest without end
+        return Unreadable()
+
+
+def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, BaseMessage):
         return _plain_message(value)
     if isinstance(value, Command):
-        return {"update": plain(value.update)}
+        return {field: _plain(getattr(value, field)) for field in _sent_fields(value)}
+    if isinstance(value, Send):
+        return {"node": value.node, "arg": _plain(value.arg)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        items = {str(key): _plain(item) for key, item in value.items()}
+        # Two keys that are one as text would hide one item behind the other.
+        return items if len(items) == len(value) else Unreadable()
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, BaseModel):
-        return plain(value.model_dump(mode="json"))
+        return _plain(value.model_dump(mode="json"))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return str(value)
 
 
 def formed(value: Any, form: Any) -> Any:
     """`value` in the form that was decided for `plain(value)`, as new objects.
 
-    An object that is only known by its text is replaced by that text.
+    Any other object is replaced by its plain form: it may hold, or say, what was not scanned.
     """
     if isinstance(value, BaseMessage):
         return _formed_message(value, form)
     if isinstance(value, Command):
-        return dataclasses.replace(value, update=formed(value.update, form["update"]))
+        sent = {field: formed(getattr(value, field), new) for field, new in form.items()}
+        return dataclasses.replace(value, **sent)
+    if isinstance(value, Send):
+        send = copy.copy(value)  # with its timeout
+        send.node, send.arg = form["node"], formed(value.arg, form["arg"])
+        return send
     if isinstance(value, Mapping) and form.keys() == {str(key) for key in value}:
         return {key: formed(item, form[str(key)]) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         items = [formed(item, new) for item, new in zip(value, form, strict=True)]
         return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
-        return value if form == plain(value) else form
     return form
 
 
@@ -96,20 +116,20 @@ def chunk_of(message: AIMessage) -> AIMessageChunk:
 def _plain_message(message: BaseMessage) -> dict[str, Any]:
     result: dict[str, Any] = {
         "role": _ROLES.get(message.type, message.type),
-        "content": plain(message.content),
+        "content": _plain(message.content),
     }
     for field in ("name", "id", "tool_call_id"):
         if (value := getattr(message, field, None)) is not None:
             result[field] = value
     for field in ("tool_calls", "invalid_tool_calls"):
         if calls := getattr(message, field, None):
-            result[field] = [{k: plain(c[k]) for k in _CALL_FIELDS if k in c} for c in calls]
+            result[field] = [{k: _plain(c[k]) for k in _CALL_FIELDS if k in c} for c in calls]
     if message.additional_kwargs:
-        result["additional_kwargs"] = plain(message.additional_kwargs)
+        result["additional_kwargs"] = _plain(message.additional_kwargs)
     if metadata := _metadata(message.response_metadata):
         result["response_metadata"] = metadata
     if isinstance(message, ToolMessage) and message.artifact is not None:
-        result["artifact"] = plain(message.artifact)
+        result["artifact"] = _plain(message.artifact)
     return result
 
 
@@ -130,6 +150,11 @@ def _formed_message(message: BaseMessage, form: Mapping[str, Any]) -> BaseMessag
         artifact = message.artifact
         update["artifact"] = None if artifact is None else formed(artifact, form["artifact"])
     return message.model_copy(update=update)
+
+
+def _sent_fields(command: Command[Any]) -> list[str]:
+    given = [field for field in ("goto", "resume") if getattr(command, field) not in (None, ())]
+    return ["update", *given]
 
 
 def _metadata(given: Mapping[str, Any]) -> dict[str, Any]:

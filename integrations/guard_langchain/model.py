@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -118,7 +119,7 @@ class GovernedChatModel(BaseChatModel):
             result = call.model._generate(call.messages, stop=stop, **call.arguments)
         except BaseException as error:  # noqa: BLE001 every end of a call is recorded
             self._asking.failed(call, error)
-        return as_result(self._asking.after(call, as_messages(result)))
+        return as_result(self._asking.after(call, partial(as_messages, result)))
 
     async def _agenerate(
         self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
@@ -128,22 +129,22 @@ class GovernedChatModel(BaseChatModel):
             result = await call.model._agenerate(call.messages, stop=stop, **call.arguments)
         except BaseException as error:  # noqa: BLE001 every end of a call is recorded
             self._asking.failed(call, error)
-        return as_result(self._asking.after(call, as_messages(result)))
+        return as_result(self._asking.after(call, partial(as_messages, result)))
 
     def _stream(
         self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         call = self._asking.before(messages, kwargs)
+        answers: Callable[[], list[AIMessage]]
         try:
             if type(call.model)._stream is BaseChatModel._stream:
-                answers = as_messages(
-                    call.model._generate(call.messages, stop=stop, **call.arguments)
-                )
+                result = call.model._generate(call.messages, stop=stop, **call.arguments)
+                answers = partial(as_messages, result)
             else:
                 held: list[ChatGenerationChunk] = []
                 for chunk in call.model._stream(call.messages, stop=stop, **call.arguments):
                     hold(held, chunk)
-                answers = merged(held)
+                answers = partial(merged, held)
         except BaseException as error:  # noqa: BLE001 every end of a call is recorded
             self._asking.failed(call, error)
         yield from map(as_chunk, self._asking.after(call, answers))
@@ -153,15 +154,16 @@ class GovernedChatModel(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = self._asking.before(messages, kwargs)
         kind = type(call.model)
+        answers: Callable[[], list[AIMessage]]
         try:
             if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
                 result = await call.model._agenerate(call.messages, stop=stop, **call.arguments)
-                answers = as_messages(result)
+                answers = partial(as_messages, result)
             else:
                 held: list[ChatGenerationChunk] = []
                 async for chunk in call.model._astream(call.messages, stop=stop, **call.arguments):
                     hold(held, chunk)
-                answers = merged(held)
+                answers = partial(merged, held)
         except BaseException as error:  # noqa: BLE001 every end of a call is recorded
             self._asking.failed(call, error)
         for message in self._asking.after(call, answers):

@@ -15,6 +15,7 @@ from langchain_core.tools import BaseTool
 
 from guard import Host, Interceptor, Outcome, Permit, Point
 
+from .defaults import defaults_of, first_of
 from .mark import MARK
 from .messages import formed, plain
 from .outcomes import failed, stop
@@ -107,9 +108,7 @@ class _Attempt:
         self.is_ended = False
         is_call = isinstance(given, Mapping) and given.get("type") == "tool_call"
         arguments = given["args"] if is_call else given
-        visible = (
-            governed._filter_injected_args(arguments) if isinstance(arguments, dict) else arguments
-        )
+        visible, defaults = _visible(governed, arguments)
         call_id = given.get("id") if is_call else None
         permit = interceptor.before(request_of(interceptor, governed.name, visible, call_id))
         if isinstance(permit, Outcome):
@@ -117,8 +116,11 @@ class _Attempt:
         self.permit: Permit = permit
         # INVARIANT: what the tool gets is the snapshot that was decided, and what was injected.
         sent = permit.target
-        if isinstance(arguments, dict):
-            sent = {**{k: v for k, v in arguments.items() if k not in visible}, **permit.target}
+        if isinstance(visible, dict):
+            # A default that stays as it is, the tool fills in: its schema need not accept it.
+            kept = {k: v for k, v in sent.items() if k not in defaults or v != defaults[k]}
+            given_too = arguments if isinstance(arguments, dict) else {}
+            sent = {**{k: v for k, v in given_too.items() if k not in visible}, **kept}
         self.given = {**given, "args": sent} if is_call else sent
 
     def formed(self, value: Any) -> Any:
@@ -126,11 +128,7 @@ class _Attempt:
         if self.is_ended:
             return value
         self.is_ended = True
-        try:
-            asked = plain(value)
-        except RecursionError:
-            asked = value  # the snapshot refuses it by name
-        form = self.interceptor.after(self.permit, asked)
+        form = self.interceptor.after(self.permit, plain(value))
         if isinstance(form, Outcome):
             raise stop(form, source=self.source, is_before=False)
         return formed(value, form)
@@ -141,6 +139,19 @@ class _Attempt:
             raise error
         self.is_ended = True
         failed(self.interceptor, self.permit, error, source=self.source)
+
+
+def _visible(governed: BaseTool, arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """(the arguments that are decided: those given and the defaults, those defaults alone)."""
+    if isinstance(arguments, dict):
+        given = governed._filter_injected_args(arguments)
+    else:
+        first = first_of(governed) if isinstance(arguments, str) else None
+        if first is None or len(defaults_of(governed, {first: arguments})) == 0:
+            return arguments, {}
+        given = {first: arguments}
+    defaults = defaults_of(governed, given)
+    return {**given, **defaults}, defaults
 
 
 def _attempt_of(governed: BaseTool) -> _Attempt:
