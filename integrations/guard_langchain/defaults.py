@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.tools import BaseTool, Tool
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
-
-from .messages import plain
+from pydantic_core import to_jsonable_python
 
 __all__ = ["defaults_of", "first_of"]
 
@@ -20,7 +20,8 @@ _VARIADIC = ("args", "kwargs")
 def defaults_of(tool: BaseTool, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What `tool` takes for arguments that were not given, as plain JSON.
 
-    Not what is injected, and not what a factory makes: it may make another value each time.
+    Not what is injected or has no JSON form, and not what a factory makes: it may make another
+    value each time, and no approval would fit the next try.
     """
     schema = _schema(tool)
     if isinstance(schema, dict):
@@ -36,7 +37,13 @@ def defaults_of(tool: BaseTool, arguments: Mapping[str, Any]) -> dict[str, Any]:
         )
     else:
         missing = {}
-    return {key: plain(value) for key, value in tool._filter_injected_args(missing).items()}
+    shown = {}
+    for key, value in tool._filter_injected_args(missing).items():
+        try:
+            shown[key] = json.loads(json.dumps(to_jsonable_python(value), allow_nan=False))
+        except Exception:  # noqa: BLE001,S112 an object without a JSON form is the tool's own
+            continue
+    return shown
 
 
 def first_of(tool: BaseTool) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.utils.json import parse_partial_json
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
@@ -98,7 +99,9 @@ def chunk_of(message: AIMessage) -> AIMessageChunk:
         for index, call in enumerate(message.tool_calls)
     ]
     calls += [
-        tool_call_chunk(name=call["name"], args=call["args"], id=call["id"], index=index)
+        tool_call_chunk(
+            name=call["name"], args=_still_invalid(call["args"]), id=call["id"], index=index
+        )
         for index, call in enumerate(message.invalid_tool_calls, len(calls))
     ]
     return AIMessageChunk(
@@ -111,6 +114,16 @@ def chunk_of(message: AIMessage) -> AIMessageChunk:
         usage_metadata=message.usage_metadata,
         chunk_position="last",
     )
+
+
+def _still_invalid(args: str | None) -> str:
+    """Arguments that stay text when LangChain reads the chunk, and mends what it reads."""
+    try:
+        is_mended = not args or isinstance(parse_partial_json(args), dict)
+    except Exception:  # noqa: BLE001 LangChain takes every exception here as invalid
+        is_mended = False
+    # What was decided as text would become the arguments of a call that nobody decided on.
+    return json.dumps(args or "") if is_mended else str(args)
 
 
 def _plain_message(message: BaseMessage) -> dict[str, Any]:

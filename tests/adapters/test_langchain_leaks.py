@@ -13,6 +13,7 @@ from guard_langchain.testing import ScriptedChatModel, call
 from guard_langchain.tool import governed_tool
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ToolStrategy
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -379,3 +380,28 @@ def test_a_default_beside_an_argument_given_as_text_is_seen_too(strict: World) -
 
     with guard.session(CLERK, grants=TOOLS), pytest.raises(StoppedDenied):
         governed_tool(single, strict.interceptor, source=None).invoke("x")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_broken_call_is_not_mended_after_it_was_decided(world: World, mode: str) -> None:
+    class Whole(ScriptedChatModel):
+        """Does not stream: its whole answer becomes the one chunk of a stream."""
+
+    Whole._stream = BaseChatModel._stream  # type: ignore[method-assign]
+    turn = broken("", '{"text": "4111\\u00201111 1111 1111"')
+    turn.invalid_tool_calls[0]["name"] = "Answer"
+    model = Whole(script=[turn, "end"], model="scripted")
+    state = world.run(model=model, mode=mode, response_format=ToolStrategy(Answer))
+    assert state.get("structured_response") is None
+    assert CARD not in repr(state) + world.emitted
+
+
+def test_a_default_without_a_json_form_does_not_stop_the_call(world: World) -> None:
+    @tool("query")
+    def odd(q: str, most: float = float("inf"), key: Any = object) -> str:
+        """Query."""
+        world.ran.append((q, most, key))
+        return "ok"
+
+    world.run(call("query", q="x"), "end", tools=[odd])
+    assert world.ran == [("x", float("inf"), object)]
