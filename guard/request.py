@@ -14,7 +14,6 @@ __all__ = [
     "CONFIDENTIALITIES",
     "Context",
     "Grant",
-    "HOST_FULL",
     "Host",
     "ModelRef",
     "POST_OF",
@@ -147,9 +146,6 @@ class Host(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     can_rewrite: bool = True
     can_route: bool = False
     can_pause: bool = True
-
-
-HOST_FULL: Final = Host(can_route=True)
 
 
 class Request(msgspec.Struct, frozen=True, gc=False, kw_only=True):
