@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from guard.audit import Entry
+
 from . import work
 
-__all__ = ["NAME", "govern", "version"]
+__all__ = ["AUDIT_NAME", "NAME", "audit_log", "govern", "version"]
 
 NAME = "agent-governance-toolkit-core govern()"
+AUDIT_NAME = "agent-governance-toolkit-core AuditLog, in memory"
 
 
 def version() -> str | None:
@@ -36,3 +39,22 @@ def govern(others: int) -> Callable[[], Any] | None:
 
     governed = peer_govern(transfer, policy=work.peer_policy(others), agent_id="clerk")
     return lambda: governed(action=work.TOOL.name, **work.ARGUMENTS)
+
+
+def audit_log() -> Callable[[Entry], Any] | None:
+    """An append to its audit log, which is in memory, or None where it is not installed."""
+    if version() is None:
+        return None
+    from agentmesh.governance.audit import AuditLog
+
+    log = AuditLog()
+    return lambda entry: log.log(
+        event_type=entry.kind,
+        agent_did=entry.principal["id"],
+        action=entry.point,
+        resource=entry.tool,
+        data={"input": entry.input, "reasons": entry.reasons, "labels": entry.labels},
+        policy_decision=entry.effect,
+        trace_id=entry.trace_id,
+        policy_version=entry.revision,
+    )

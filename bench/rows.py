@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from guard import Interceptor, Permit
+from guard.durability import Durabilities
 from guard.plain import freeze
 
-from . import peer, work
+from . import audit, peer, work
 from .measure import Row, measure, row_of
 
 __all__ = ["ROWS"]
@@ -76,6 +77,13 @@ def calls(n: int) -> Iterator[Row]:
             yield row
             if others in (1, 1_000):
                 yield measure(f"call/rules-{others}", _call(made), n=n, clock="wall")
+
+
+def durable(n: int) -> Iterator[Row]:
+    """A whole call whose intent is on the disk before the tool runs."""
+    with work.place() as name, work.agent():
+        made = work.interceptor(name, 0, Durabilities())
+        yield measure("call/durable", _call(made), n=n, clock="wall")
 
 
 def paths(n: int) -> Iterator[Row]:
@@ -146,12 +154,14 @@ def _call(made: Interceptor) -> Callable[[], object]:
     return lambda: made.call(work.request(made), work.run)
 
 
-ROWS: tuple[Callable[[int], Iterator[Row]], ...] = (
-    imports,
-    stages,
-    decisions,
-    calls,
-    paths,
-    threads,
-    tasks,
-)
+ROWS: dict[Callable[[int], Iterator[Row]], tuple[str, ...]] = {
+    imports: ("import",),
+    stages: ("stage/*",),
+    decisions: ("decide/empty", "decide/rules-25", "decide/default-policies"),
+    calls: tuple(f"call/rules-{others}" for others in OTHERS),
+    durable: ("call/durable",),
+    paths: ("call/path-10", "call/path-10000"),
+    threads: ("call/threads-1", "call/threads-8"),
+    tasks: ("call/asyncio-64",),
+    **audit.ROWS,
+}

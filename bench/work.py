@@ -14,6 +14,7 @@ from typing import Any
 
 from guard import Interceptor, Point, Request, Session, ToolDeclaration, session
 from guard.audit import AuditLog
+from guard.durability import Durabilities
 from guard.keys import Mac, Signer
 from guard.policy import Bundle, EmbeddedEngine, load_bundle
 
@@ -92,6 +93,9 @@ def _write(directory: Path, name: str, *, tool: str, tools: str, limit: int) -> 
     (folder / f"{name}.rego").write_text(text)
 
 
+RELAXED = Durabilities("relaxed", "relaxed")
+
+
 @contextmanager
 def place() -> Iterator[Path]:
     """A directory for one measurement; the logs in it are closed before it goes."""
@@ -104,7 +108,7 @@ def place() -> Iterator[Path]:
 _OPEN: list[ExitStack] = []
 
 
-def interceptor(directory: Path, others: int) -> Interceptor:
+def interceptor(directory: Path, others: int, durability: Durabilities = RELAXED) -> Interceptor:
     """With a real log on disk, handed to the operating system before each call is made."""
     policies = bundle(directory / "policies", others)
     mac = Mac.load_or_create(directory / "keys" / "commitment.key")
@@ -113,7 +117,9 @@ def interceptor(directory: Path, others: int) -> Interceptor:
         signer=Signer.load_or_create(directory / "keys" / "log.key", name="guard/audit"),
         mac=mac,
     )
-    made = Interceptor(engine=EmbeddedEngine(policies), sink=log, key=mac.key)
+    made = Interceptor(
+        engine=EmbeddedEngine(policies), sink=log, key=mac.key, durability=durability
+    )
     _OPEN[-1].callback(made.close)
     return made
 

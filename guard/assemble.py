@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from .audit import AuditLog
+from .audit.anchors import Anchor, anchors_from
+from .audit.sequence import Rolling
+from .audit.tiles import Tiles
 from .config import Config, load_config, load_tools
 from .fleet import Fleet
 from .interceptor import Interceptor
 from .keys import Mac, Signer
+from .keys.subjects import SubjectKeys
 from .policy import Bundle, EmbeddedEngine, builtin_directory, load_bundle
+from .privacy import Privacy
+from .subjects import Resolver, Subjects
 
-__all__ = ["assemble", "bundle_of"]
+__all__ = ["anchors_of", "assemble", "bundle_of", "rolling_of", "signer_of"]
 
 
 def assemble(
-    config: Config | Path | str | None = None, *, models: Mapping[str, Any] | None = None
+    config: Config | Path | str | None = None,
+    *,
+    models: Mapping[str, Any] | None = None,
+    subject_resolver: Resolver | None = None,
 ) -> Interceptor:
     """An interceptor as `guard.toml` (or the given file) says; raises ConfigError, PolicyLoadError,
     FleetFault or AuditFault with what to mend.
 
-    `models` are the objects that ROUTE may call, by their id in the fleet.
+    `models` are the objects that ROUTE may call, by their id in the fleet; `subject_resolver` names
+    the data subjects of a request, where they are not under declared keys.
     """
     if not isinstance(config, Config):
         config = load_config(Path(config) if config is not None else None)
@@ -33,11 +43,19 @@ def assemble(
     bundle = bundle_of(config, fleet)
     keys = config.path(config.keys.directory)
     mac = Mac.load_or_create(keys / "commitment.key")
+    privacy = Privacy(
+        SubjectKeys.open(keys),
+        subjects=Subjects(keys=config.audit.subjects.keys, resolver=subject_resolver),
+        keep=config.audit.subjects.keep,
+    )
     log = AuditLog.open(
         config.path(config.audit.directory),
-        signer=Signer.load_or_create(keys / "log.key", name="guard/audit"),
+        signer=signer_of(config) if config.audit.sequencer == "thread" else None,
         mac=mac,
-        durability=config.audit.durability,
+        commit=lambda entry, data: privacy.commit(data, entry.subjects, entry.timestamp_ns),
+        origin=config.audit.origin or None,
+        rolling=rolling_of(config),
+        anchors=anchors_of(config),
     )
     return Interceptor(
         engine=EmbeddedEngine(bundle),
@@ -49,6 +67,33 @@ def assemble(
         bounds=config.limits.bounds(),
         on_deny=config.on_deny,
         on_audit_failure=config.audit.on_failure,
+        durability=config.audit.durabilities(),
+        privacy=privacy,
+    )
+
+
+def signer_of(config: Config) -> Callable[[], Signer]:
+    """What loads the key that signs checkpoints, whenever this process begins to sequence."""
+    path = config.path(config.keys.directory) / "log.key"
+    return lambda: Signer.load_or_create(path, name="guard/audit")
+
+
+def rolling_of(config: Config) -> Rolling:
+    """When checkpoints and segments are due."""
+    return Rolling(
+        checkpoint_interval_ms=config.audit.checkpoint_interval_ms,
+        segment_bytes_max=config.audit.segment_bytes_max,
+        segment_age_ms_max=config.audit.segment_age_s_max * 1_000,
+    )
+
+
+def anchors_of(config: Config) -> list[Anchor]:
+    """Where checkpoints go besides the log itself."""
+    tiles = Tiles(config.path(config.audit.directory))
+    return anchors_from(
+        [anchor.model_dump() for anchor in config.audit.anchors],
+        consistency=tiles.consistency,
+        base=config.base,
     )
 
 

@@ -55,11 +55,12 @@ def open_reviews(
     *,
     summary: Json,
     result: Json,
+    subjects: tuple[str, ...] = (),
 ) -> tuple[Decided, tuple[ReviewItem, ...]]:
     """One pending review for each queue that policy named; too many open is a deny.
 
     At a post point the call has happened and is never made again: `result`, in the form it may go
-    on in, waits for the people.
+    on in, waits for the people. `subjects` are pseudonyms of those whom it concerns.
     """
     digest = review_digest(request)
     codes = tuple(r.code for r in decided.decision.reasons if r.effect is Effect.REVIEW)
@@ -75,6 +76,7 @@ def open_reviews(
                     summary=summary,
                     review_id=f"{decided.decision.id[:16]}-{len(opened)}",
                     now_ns=request.now_ns,
+                    subjects=subjects,
                 )
                 opened.append(item)
         if opened and request.point.is_post:

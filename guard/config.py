@@ -12,13 +12,15 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .audit.log import Durability
+from .durability import Durabilities
 from .errors import ConfigError
 from .plain import Bounds
-from .request import ToolDeclaration
+from .request import Point, ToolDeclaration
 
 __all__ = ["Config", "ToolsFile", "load_config", "load_tools"]
 
@@ -41,12 +43,110 @@ class PolicyConfig(_Strict):
     settings: dict[str, Any] = {}
 
 
+class DurabilityConfig(_Strict):
+    """`[audit.durability]`: how durable an entry is before its effect; see docs/audit-log.md."""
+
+    default: Durability = "relaxed"
+    side_effects: Durability = "group"  # intents of tools that do more than read
+    points: dict[Point, Durability] = {}
+
+
+class _AnchorConfig(_Strict):
+    name: str | None = None
+    interval_s: float | None = Field(None, ge=0, le=86_400)
+
+
+class _RemoteConfig(_AnchorConfig):
+    url: str
+    timeout_s: float = Field(5, gt=0, le=60)
+    ca_file: str | None = None
+
+
+class DirectoryAnchorConfig(_AnchorConfig):
+    """A second directory or a WORM mount."""
+
+    kind: Literal["directory"]
+    directory: str
+
+
+class WebhookAnchorConfig(_RemoteConfig):
+    """A web service that gets each checkpoint, signed as Standard Webhooks."""
+
+    kind: Literal["webhook"]
+    secret_file: str
+
+
+class ObjectStoreAnchorConfig(_RemoteConfig):
+    """A bucket with object lock of an S3-compatible store."""
+
+    kind: Literal["object_store"]
+    bucket: str
+    retention_days: int = Field(ge=1, le=36_500)
+    prefix: str = "checkpoints/"
+    region: str | None = None
+
+
+class WitnessAnchorConfig(_RemoteConfig):
+    """A C2SP witness that signs too; `key` is its public key."""
+
+    kind: Literal["witness"]
+    key: str
+
+
+AnchorConfig = Annotated[
+    DirectoryAnchorConfig | WebhookAnchorConfig | ObjectStoreAnchorConfig | WitnessAnchorConfig,
+    Field(discriminator="kind"),
+]
+
+
+class SubjectsConfig(_Strict):
+    """`[audit.subjects]`: `keys` name fields that hold ids of data subjects, such as `customer_id`;
+    `keep` names fields, or JSON pointers, whose values are kept sealed for them."""
+
+    keys: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+
+class RetentionConfig(_Strict):
+    """`[audit.retention]`: days, at least six months (AI Act, art. 19), by class."""
+
+    default_days: int = Field(365, ge=183, le=36_500)
+    classes: dict[str, Annotated[int, Field(ge=183, le=36_500)]] = {}
+
+
+class ReadersConfig(_Strict):
+    """`[audit.readers]`: roles that may open sealed values; each opening is recorded."""
+
+    open: tuple[str, ...] = ()
+
+
 class AuditConfig(_Strict):
-    """`[audit]`: where the log is, how durable, and what happens when it cannot be written."""
+    """`[audit]`: where the log is, how durable, and what happens when it cannot be written.
+
+    `durability` is a table, or one word for all entries. With `sequencer = "process"` this process
+    only hands entries over, and `guard audit sequence` runs beside it.
+    """
 
     directory: str = ".guard/audit"
-    durability: Literal["relaxed", "sync"] = "relaxed"
+    origin: str = ""
+    durability: DurabilityConfig | Durability = DurabilityConfig()
+    sequencer: Literal["thread", "process"] = "thread"
     on_failure: Literal["deny", "buffer", "allow"] = "deny"
+    checkpoint_interval_ms: int = Field(1_000, ge=10, le=60_000)
+    segment_bytes_max: int = Field(64 * 1024 * 1024, ge=4_096, le=1 << 32)
+    segment_age_s_max: int = Field(3_600, ge=1, le=31_536_000)
+    anchors: tuple[AnchorConfig, ...] = ()
+    subjects: SubjectsConfig = SubjectsConfig()
+    retention: RetentionConfig = RetentionConfig()  # type: ignore[call-arg]
+    readers: ReadersConfig = ReadersConfig()
+
+    def durabilities(self) -> Durabilities:
+        """The same for the interceptor."""
+        chosen = self.durability
+        if isinstance(chosen, str):
+            return Durabilities(chosen, chosen)
+        points = {point.value: wait for point, wait in chosen.points.items()}
+        return Durabilities(chosen.default, chosen.side_effects, points)
 
 
 class KeysConfig(_Strict):
@@ -78,7 +178,7 @@ class Config(_Strict):
     tools_file: str | None = None
     fleet_file: str | None = None
     policy: PolicyConfig = PolicyConfig()
-    audit: AuditConfig = AuditConfig()
+    audit: AuditConfig = AuditConfig()  # type: ignore[call-arg]
     keys: KeysConfig = KeysConfig()
     limits: LimitsConfig = LimitsConfig()  # type: ignore[call-arg]
     base: Path = Path()  # the directory of the file; not a key of it

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 import msgspec
@@ -21,7 +21,16 @@ from .binding import Binding, check_words
 from .errors import ConfigError, Outcome
 from .interceptor import Interceptor, OnDeny
 from .permit import Permit
-from .request import CONFIDENTIALITIES, TOOL_EFFECTS, Host, ModelRef, Point, ToolDeclaration
+from .request import (
+    CONFIDENTIALITIES,
+    TOOL_EFFECTS,
+    Host,
+    ModelRef,
+    Point,
+    Request,
+    ToolDeclaration,
+)
+from .streams import aitems, items, later
 
 __all__ = ["Decorators"]
 
@@ -194,9 +203,9 @@ class _Governed:
         self.target = target
         self.binding = Binding(function, injected=injected, receiver=_has_receiver(function))
 
-    def before(
+    def asked(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Interceptor, Permit | Outcome, dict[str, Any]]:
+    ) -> tuple[Interceptor, Request, dict[str, Any]]:
         governor = self.interceptor()
         governed, injected = self.binding.bind(args, kwargs)
         target = self.target
@@ -212,7 +221,7 @@ class _Governed:
         request = governor.request(
             target.point, governed, tool=target.tool, model=model, host=_HOSTS[can_route]
         )
-        return governor, governor.before(request), injected
+        return governor, request, injected
 
     def invoke(self, governor: Interceptor, permit: Permit, injected: dict[str, Any]) -> Any:
         function, governed = self.function, permit.target
@@ -236,7 +245,8 @@ def _wrap(governed: _Governed) -> Callable[..., Any]:
 
         @functools.wraps(function, updated=_updated(function))
         async def awrapper(*args: Any, **kwargs: Any) -> Any:
-            governor, permit, injected = governed.before(args, kwargs)
+            governor, request, injected = governed.asked(args, kwargs)
+            permit = await governor.abefore(request)
             if isinstance(permit, Outcome):
                 return governor.deliver(permit, on_deny)
             value, failure = None, None
@@ -250,7 +260,8 @@ def _wrap(governed: _Governed) -> Callable[..., Any]:
 
     @functools.wraps(function, updated=_updated(function))
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        governor, permit, injected = governed.before(args, kwargs)
+        governor, request, injected = governed.asked(args, kwargs)
+        permit = governor.before(request)
         if isinstance(permit, Outcome):
             return governor.deliver(permit, on_deny)
         value, failure = None, None
@@ -260,122 +271,14 @@ def _wrap(governed: _Governed) -> Callable[..., Any]:
             failure = error
         # What comes later is governed when it comes, however the function was written.
         if inspect.isgenerator(value):
-            return _items(governor, permit, value, on_deny)
+            return items(governor, permit, value, on_deny)
         if inspect.isasyncgen(value):
-            return _aitems(governor, permit, value, on_deny)
+            return aitems(governor, permit, value, on_deny)
         if inspect.isawaitable(value):
-            return _later(governor, permit, value, on_deny)
+            return later(governor, permit, value, on_deny)
         return governor.deliver(governor.ended(permit, value, failure), on_deny)
 
     return wrapper
-
-
-async def _later(governor: Interceptor, permit: Permit, value: Any, on_deny: OnDeny | None) -> Any:
-    result, failure = None, None
-    try:
-        result = await value
-    except BaseException as error:  # noqa: BLE001 every end of a call is recorded
-        failure = error
-    return governor.deliver(governor.ended(permit, result, failure), on_deny)
-
-
-_GOES_ON: Final[Any] = object()
-
-
-def _items(
-    governor: Interceptor, permit: Permit, inner: Generator[Any, Any, Any], on_deny: OnDeny | None
-) -> Generator[Any, Any, Any]:
-    count = 0
-    is_ended = False
-    advance: Callable[[], Any] = functools.partial(next, inner)
-    try:
-        while True:
-            item, returned, failure = None, _GOES_ON, None
-            try:
-                item = advance()
-            except StopIteration as stop:
-                returned = stop.value
-            except BaseException as error:  # noqa: BLE001 an exception is a result too
-                failure = error
-            if failure is not None:
-                is_ended = True
-                yield governor.deliver(governor.after_error(permit, failure), on_deny)
-                return None
-            if returned is not _GOES_ON:
-                return _returned(governor, permit, returned, on_deny)
-            formed = governor.after(permit, item, is_item=True)
-            count += 1
-            try:
-                sent = yield governor.deliver(formed, on_deny)
-            except GeneratorExit:
-                raise
-            except BaseException as thrown:
-                if isinstance(formed, Outcome):
-                    raise
-                advance = functools.partial(inner.throw, thrown)
-            else:
-                advance = functools.partial(inner.send, sent)
-            if isinstance(formed, Outcome):
-                return None  # a deny in mid-stream ends the stream at that point
-    finally:
-        inner.close()
-        if not is_ended:
-            _ended(governor, governor.finish(permit, items=count), on_deny)
-
-
-async def _aitems(
-    governor: Interceptor,
-    permit: Permit,
-    inner: AsyncGenerator[Any, Any],
-    on_deny: OnDeny | None,
-) -> AsyncGenerator[Any, Any]:
-    count = 0
-    is_ended = False
-    advance: Callable[[], Any] = functools.partial(inner.asend, None)
-    try:
-        while True:
-            item, failure = None, None
-            try:
-                item = await advance()
-            except StopAsyncIteration:
-                return
-            except BaseException as error:  # noqa: BLE001 an exception is a result too
-                failure = error
-            if failure is not None:
-                is_ended = True
-                yield governor.deliver(governor.after_error(permit, failure), on_deny)
-                return
-            formed = governor.after(permit, item, is_item=True)
-            count += 1
-            try:
-                sent = yield governor.deliver(formed, on_deny)
-            except GeneratorExit:
-                raise
-            except BaseException as thrown:
-                if isinstance(formed, Outcome):
-                    raise
-                advance = functools.partial(inner.athrow, thrown)
-            else:
-                advance = functools.partial(inner.asend, sent)
-            if isinstance(formed, Outcome):
-                return  # a deny in mid-stream ends the stream at that point
-    finally:
-        await inner.aclose()
-        if not is_ended:
-            _ended(governor, governor.finish(permit, items=count), on_deny)
-
-
-def _returned(governor: Interceptor, permit: Permit, value: Any, on_deny: OnDeny | None) -> Any:
-    """What `return value` in a generator hands to `yield from`: an item like the others."""
-    if value is None:
-        return None
-    return governor.deliver(governor.after(permit, value, is_item=True), on_deny)
-
-
-def _ended(governor: Interceptor, outcome: Outcome | None, on_deny: OnDeny | None) -> None:
-    # The items are out; a log that failed only now is still told, unless values were asked for.
-    if outcome is not None:
-        governor.deliver(outcome, on_deny)
 
 
 def _name_of(function: Any) -> str:

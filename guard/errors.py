@@ -15,7 +15,10 @@ GuardError
     ├── ReviewFault          review
     └── AuditFault           audit        the record could not be written or read
         ├── EntryRefused     entry_refused  the entry itself cannot be stored: too large
-        └── LogCorrupt       log_corrupt
+        ├── LogCorrupt       log_corrupt
+        └── PrivacyFault     privacy      the keys of data subjects are away, or forbid it
+            ├── SubjectErased  subject_erased
+            └── OnHold       on_hold      a legal hold forbids the erasure
 
 Messages are one line, lower case, and never contain payload text: it may be the secret.
 """
@@ -37,12 +40,15 @@ __all__ = [
     "FleetFault",
     "GuardError",
     "LogCorrupt",
+    "OnHold",
     "Outcome",
     "PolicyFault",
     "PolicyLoadError",
+    "PrivacyFault",
     "ReviewFault",
     "ReviewPending",
     "SnapshotFault",
+    "SubjectErased",
     "ToolFailed",
 ]
 
@@ -167,3 +173,21 @@ class LogCorrupt(AuditFault):
     """The log contradicts itself or its checkpoint: it was changed, and it is not opened."""
 
     code: ClassVar[str] = "log_corrupt"
+
+
+class PrivacyFault(AuditFault):
+    """The store of subject keys cannot be used, or does not allow what was asked."""
+
+    code: ClassVar[str] = "privacy"
+
+
+class SubjectErased(PrivacyFault):
+    """The key was destroyed with its data subject, or when it expired: nobody can open it."""
+
+    code: ClassVar[str] = "subject_erased"
+
+
+class OnHold(PrivacyFault):
+    """A legal hold forbids what would destroy evidence."""
+
+    code: ClassVar[str] = "on_hold"

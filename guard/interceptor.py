@@ -11,14 +11,17 @@ a framework owns the call, its adapter uses `before`, `after` and `after_error`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 from .clock import SYSTEM_CLOCK, Clock
-from .commit import lift_reviews, open_reviews
-from .decision import Decision, Effect
-from .errors import Denied, Outcome, ReviewPending
+from .commit import lift_reviews
+from .conclude import conclude
+from .decision import Decision, Effect, FaultNote
+from .durability import Durabilities
+from .errors import Denied, Outcome
 from .evidence import Evidence
 from .failure import governed_error, text_of
 from .fleet import Fleet
@@ -28,12 +31,13 @@ from .pii import Scanner
 from .pipeline import Decided, decide, fault_note, faulted, passes_through
 from .plain import DEFAULT_BOUNDS, Bounds, Json, freeze
 from .policy import Engine
+from .privacy import Privacy
 from .recorder import OnAuditFailure, Recorder, RecordSink, failed_to_record, name_for_record
 from .release import release
 from .request import POST_OF, Host, ModelRef, Point, Request, ToolDeclaration, undeclared
 from .review import ReviewItem, ReviewQueue
 from .route import carry_out_route, is_routed
-from .session import Session, current_session, new_id
+from .session import Session, current_session, in_session, new_id
 from .stages import build_stages
 from .trust import TrustBook
 
@@ -64,6 +68,8 @@ class Interceptor:
         bounds: Bounds = DEFAULT_BOUNDS,
         on_deny: OnDeny = "raise",
         on_audit_failure: OnAuditFailure = "deny",
+        durability: Durabilities = Durabilities(),  # noqa: B008 frozen
+        privacy: Privacy | None = None,
     ) -> None:
         self.engine = engine  # a reload of the policies is one assignment
         self.tools = dict(tools or {})
@@ -74,13 +80,17 @@ class Interceptor:
         self.clock = clock
         self.bounds = bounds
         self.on_deny: OnDeny = on_deny
-        self.recorder = Recorder(sink, key=key, clock=clock, on_failure=on_audit_failure)
+        self.recorder = Recorder(
+            sink, key=key, clock=clock, on_failure=on_audit_failure, privacy=privacy
+        )
+        if privacy is not None:
+            privacy.keys.on_erased(self.reviews.purge)
+        self.durability = durability
+        self._conclude = partial(conclude, self.reviews, self.recorder)
         self._key = key
         self.stages = build_stages(
             scanner or Scanner(spans_max=SPANS_MAX), lambda: self.engine, key=key
         )
-
-    # -- asking ------------------------------------------------------------------------------
 
     def request(
         self,
@@ -98,7 +108,6 @@ class Interceptor:
             tool = self.tools.get(tool) or undeclared(tool)
         elif tool is not None:
             tool = self.tools.get(tool.name, tool)
-        now = current_session()
         request = Request(
             point=point,
             target=target,
@@ -109,16 +118,7 @@ class Interceptor:
             run_id=run_id,
             now_ns=self.clock.now_ns(),
         )
-        if now is None:
-            return request
-        return msgspec.structs.replace(
-            request,
-            principal=now.principal,
-            context=now.context,
-            grants=now.grants,
-            session_id=now.id,
-            trace_id=now.trace_id,
-        )
+        return in_session(request)
 
     def decide(self, request: Request) -> Decision:
         """Answer without consequences: nothing is called, claimed or recorded."""
@@ -135,14 +135,12 @@ class Interceptor:
         now = current_session()
         request, decided, by = self._committed(*self._decide(request, now))
         decided, target = formed(request, learned(now, decided), key=self._key)
-        decided, outcome = self._conclude(
+        decided, outcome, _ = self._conclude(
             request, decided, now, target, kind="decision", approved_by=by
         )
         if outcome is not None:
             raise outcome
         return Checked(decision=decided.decision, target=target)
-
-    # -- calling -----------------------------------------------------------------------------
 
     def call(
         self, request: Request, run: Callable[[Permit], T], *, on_deny: OnDeny | None = None
@@ -169,7 +167,7 @@ class Interceptor:
         on_deny: OnDeny | None = None,
     ) -> T | Outcome:
         """The async twin of `call`."""
-        permit = self.before(request)
+        permit = await self.abefore(request)
         if isinstance(permit, Outcome):
             return self.deliver(permit, on_deny)
         value, failure = None, None
@@ -181,6 +179,22 @@ class Interceptor:
 
     def before(self, request: Request) -> Permit | Outcome:
         """Everything up to the call: a permit to make it, or the outcome instead of it."""
+        permit = self._intend(request)
+        if isinstance(permit, Outcome):
+            return permit
+        fault = self.recorder.settle(permit.number, self.durability.of(request))
+        return permit if fault is None else self._not_durable(permit, fault)
+
+    async def abefore(self, request: Request) -> Permit | Outcome:
+        """The async twin of `before`: tasks that wait for the disk share its syncs."""
+        permit = self._intend(request)
+        if isinstance(permit, Outcome):
+            return permit
+        fault = await self.recorder.settle_async(permit.number, self.durability.of(request))
+        return permit if fault is None else self._not_durable(permit, fault)
+
+    def _intend(self, request: Request) -> Permit | Outcome:
+        """Decide, and hand the intent over to the log."""
         now = current_session()
         request, decided, approved_by = self._committed(*self._decide(request, now))
         model_id: str | None = None
@@ -198,7 +212,7 @@ class Interceptor:
             approved_by += routed.approved_by
             notes = (f"routed_from={name_for_record(asked)}",) if model_id is not None else ()
         decided, target = formed(request, decided, key=self._key)
-        decided, outcome = self._conclude(
+        decided, outcome, number = self._conclude(
             request, decided, now, target, kind="intent", approved_by=approved_by, notes=notes
         )
         if outcome is not None:
@@ -216,6 +230,7 @@ class Interceptor:
             target=target,
             claim=claim,
             session=now,
+            number=number,
             model_id=model_id,
         )
 
@@ -255,31 +270,34 @@ class Interceptor:
 
     def deliver(self, value: T | Outcome, on_deny: OnDeny | None) -> T | Outcome:
         """Raise an outcome or hand it over as a value: the call's wish, policy's, the default."""
-        if isinstance(value, Outcome):
-            wish = on_deny or value.decision.on_deny or self.on_deny
-            if wish != "return":
-                raise value
+        wish = on_deny or (isinstance(value, Outcome) and value.decision.on_deny) or self.on_deny
+        if isinstance(value, Outcome) and wish != "return":
+            raise value
         return value
 
     def close(self) -> None:
         """Let go of the log, which signs what it holds. Nothing can be called after that."""
         self.recorder.close()
 
-    # -- reviews -----------------------------------------------------------------------------
-
     def approve(self, review_id: str, *, by: str) -> ReviewItem:
-        """Approve one review as the named person; raises ReviewFault."""
-        return self.reviews.approve(review_id, by=by, now_ns=self.clock.now_ns())
+        """Approve one review as the named person; raises ReviewFault, or AuditFault."""
+        self.recorder.refresh()
+        return self.reviews.approve(
+            review_id, by=by, now_ns=self.clock.now_ns(), record=self.recorder.reviewed
+        )
 
     def reject(self, review_id: str, *, by: str) -> ReviewItem:
-        """Reject one review as the named person; raises ReviewFault."""
-        return self.reviews.reject(review_id, by=by, now_ns=self.clock.now_ns())
+        """Reject one review as the named person; raises ReviewFault, or AuditFault."""
+        return self.reviews.reject(
+            review_id, by=by, now_ns=self.clock.now_ns(), record=self.recorder.reviewed
+        )
 
     def release(self, review_id: str) -> Json:
         """The result that reviews held back, once all are approved; raises ReviewFault.
 
         The release is recorded; where that fails it raises Denied, and the result is gone.
         """
+        self.recorder.refresh()
         return release(self.reviews, self.recorder, review_id, self.clock.now_ns())
 
     # -- between the edges -------------------------------------------------------------------
@@ -336,26 +354,6 @@ class Interceptor:
         decided, approved_by = lift_reviews(self.reviews, request, decided)
         return request, decided, approved_by
 
-    def _conclude(
-        self, request: Request, decided: Decided, now: Session | None, result: Json, **record: Any
-    ) -> tuple[Decided, Outcome | None]:
-        """Record the decision; the outcome is None when the request may go on."""
-        reviews: tuple[ReviewItem, ...] = ()
-        if decided.decision.effect is Effect.REVIEW:
-            summary, _ = self.recorder.masked(request.target, decided.evidence)
-            decided, reviews = open_reviews(
-                self.reviews, request, decided, summary=summary, result=result
-            )
-        review_id = reviews[0].id if reviews else None
-        fault = self.recorder.record(request, decided, now, review_id=review_id, **record)
-        if fault is not None:
-            decided = failed_to_record(decided, fault)
-        if decided.decision.is_permitted:
-            return decided, None
-        if decided.decision.effect is Effect.REVIEW and review_id is not None:
-            return decided, ReviewPending(decided.decision, tuple(r.id for r in reviews))
-        return decided, Denied(decided.decision)
-
     def _result(
         self, permit: Permit, request: Request, decided: Decided, *, is_item: bool
     ) -> tuple[Any, bool]:
@@ -368,9 +366,9 @@ class Interceptor:
         if is_item and decided.decision.effect is Effect.ALLOW:
             outcome = None  # a stream is recorded once, at its end, and where an item was not plain
         else:
-            kind, ref = "item" if is_item else "outcome", permit.decision.id
-            decided, outcome = self._conclude(
-                request, decided, permit.session, target, kind=kind, ref=ref, happened=True
+            about = {"kind": "item" if is_item else "outcome", "ref": permit.decision.id}
+            decided, outcome, _ = self._conclude(
+                request, decided, permit.session, target, happened=True, **about
             )
         if permit.session is not None and not is_item:
             permit.session.path.settle(permit.claim, happened=True)
@@ -378,11 +376,16 @@ class Interceptor:
             self.trust.record(request.principal.id, good=True)
         return (target, False) if outcome is None else (outcome, True)
 
+    def _not_durable(self, permit: Permit, fault: FaultNote) -> Outcome:
+        """The call is not made: its intent may not outlive a power failure."""
+        self._end(permit, kind="outcome", happened=False, error="AuditFault")
+        return Denied(failed_to_record(permit.decided, fault).decision)
+
     def _end(self, permit: Permit, **record: Any) -> Outcome | None:
         """An outcome without a result to decide on: a stream's end, or a call that was stopped."""
         if permit.session is not None:
             # Whether a stopped call happened is not known, so it counts as one that did.
-            permit.session.path.settle(permit.claim, happened=True)
+            permit.session.path.settle(permit.claim, happened=record["happened"] is not False)
         request = msgspec.structs.replace(
             permit.request, point=POST_OF[permit.request.point], target=None
         )
@@ -390,7 +393,7 @@ class Interceptor:
             permit.decision, id=new_id(), reasons=(), obligations=(), effect=Effect.ALLOW
         )
         decided = Decided(decision, permit.decided.evidence, ())
-        fault = self.recorder.record(
+        fault, _ = self.recorder.record(
             request, decided, permit.session, ref=permit.decision.id, **record
         )
         return None if fault is None else Denied(failed_to_record(decided, fault).decision)

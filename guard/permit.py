@@ -21,6 +21,7 @@ class Permit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     target: Json
     claim: str
     session: Session | None
+    number: int | None = None  # of its intent among the entries of this process
     model_id: str | None = None
 
     @property

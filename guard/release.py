@@ -32,7 +32,7 @@ def release(reviews: ReviewQueue, recorder: Recorder, review_id: str, now_ns: in
     )
     # What is recorded beside it is the masked summary: nothing in it is left to find.
     released = Decided(decision, Evidence(is_scanned=True), ())
-    fault = recorder.record(
+    fault, _ = recorder.record(
         request,
         released,
         current_session(),

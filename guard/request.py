@@ -137,6 +137,8 @@ class Context(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     jurisdiction: str | None = None
     tags: tuple[str, ...] = ()
     constraints: dict[str, Json] = {}
+    # Ids of the data subjects whom all of it concerns. Only the log's keys read them, no policy.
+    subjects: tuple[str, ...] = ()
 
 
 class Host(msgspec.Struct, frozen=True, gc=False, kw_only=True):

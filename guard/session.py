@@ -16,13 +16,15 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
+import msgspec
+
 from .errors import ConfigError
 from .locks import renew_after_fork
 from .path.state import Path
 from .plain import Json, freeze
-from .request import ANONYMOUS, Context, Grant, Principal
+from .request import ANONYMOUS, Context, Grant, Principal, Request
 
-__all__ = ["Sequence", "Session", "current_session", "forget_runs", "session"]
+__all__ = ["Sequence", "Session", "current_session", "forget_runs", "in_session", "session"]
 
 # Runs with an id that are remembered; the one resumed least recently is forgotten first.
 RUNS_MAX: Final = 10_000
@@ -128,6 +130,7 @@ def session(
     jurisdiction: str | None = None,
     tags: Iterable[str] | None = None,
     constraints: Mapping[str, Json] | None = None,
+    subjects: Iterable[str] = (),
     grants: Iterable[Grant | str] = (),
     id: str | None = None,  # noqa: A002 the word of the domain
 ) -> Session:
@@ -135,11 +138,12 @@ def session(
 
     `id` names the run: a later session of the same id in this process resumes it.
     `principal` is an agent id (a DID where it has one); a grant given as a string covers the tool
-    of that name with any arguments. Inside another session this one narrows or replaces it: what
-    is not given is inherited, grants never are.
+    of that name with any arguments. `subjects` are ids of the persons whom it concerns, by which
+    they can be erased. Inside another session this one narrows or replaces it: what is not given
+    is inherited, grants never are, and subjects are added to the outer ones.
     """
-    if isinstance(grants, str) or isinstance(roles, str):
-        raise ConfigError('grants and roles are lists, such as grants=["search"]')
+    if isinstance(grants, str) or isinstance(roles, str) or isinstance(subjects, str):
+        raise ConfigError('grants, roles and subjects are lists, such as grants=["search"]')
     outer = current_session()
     path = outer.path if outer is not None else None
     sequence = outer.sequence if outer is not None else None
@@ -159,6 +163,7 @@ def session(
             jurisdiction=jurisdiction if jurisdiction is not None else context.jurisdiction,
             tags=tuple(tags) if tags is not None else context.tags,
             constraints=freeze(dict(constraints)) if constraints else context.constraints,
+            subjects=tuple(dict.fromkeys((*context.subjects, *subjects))),
         ),
         tuple(Grant(tool=grant) if isinstance(grant, str) else grant for grant in grants),
         path=path,
@@ -172,6 +177,21 @@ def current_session() -> Session | None:
     """The innermost session of this task or thread, or None."""
     stack = _STACK.get()
     return stack[-1] if stack else None
+
+
+def in_session(request: Request) -> Request:
+    """The request as the innermost session makes it, if there is one."""
+    now = current_session()
+    if now is None:
+        return request
+    return msgspec.structs.replace(
+        request,
+        principal=now.principal,
+        context=now.context,
+        grants=now.grants,
+        session_id=now.id,
+        trace_id=now.trace_id,
+    )
 
 
 def new_id() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .audit.entry import Entry
+from .audit.log import Durability
 from .errors import AuditFault
 from .fleet import Fleet
 from .interceptor import Interceptor
@@ -61,6 +62,19 @@ class MemoryLog:
                 raise AuditFault("the log is set to fail")
             self.entries.append(entry)
             return len(self.entries) - 1
+
+    def wait(self, number: int, durability: Durability) -> None:
+        """Memory is as durable as it gets. With `is_broken` raises AuditFault."""
+        if self.is_broken:
+            raise AuditFault("the log is set to fail")
+
+    async def wait_async(self, number: int, durability: Durability) -> None:
+        """The same."""
+        self.wait(number, durability)
+
+    def checkpoint(self) -> str:
+        """Memory signs nothing."""
+        return ""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.disks import small_disk
+from support.disks import few_inodes, small_disk
 
-__all__ = ["small_disk"]
+__all__ = ["few_inodes", "small_disk"]
 
 NEEDS = {"needs_opa": "opa"}
 

@@ -27,6 +27,7 @@ _VOLATILE = [
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(r"\b[0-9a-f]{7,64}\b"), "HEX"),
     (re.compile(r"\d+ checkpoints"), "N checkpoints"),
+    (re.compile(r"\b\d+\.\d+\b"), "N"),
 ]
 
 

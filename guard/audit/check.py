@@ -1,10 +1,11 @@
-"""Checking one log: every entry against its stored hash, every checkpoint against the tree.
+"""Checking the entries against their stored hashes, and the tree against the checkpoints.
 
-(1) Re-hash each line and compare it with the stored leaf hash of its index. Where they differ, the
-    next line that is known again says how far the damage goes.
+(1) Hash each line and compare it with the hash in the tile of its index, a tile at a time. Where
+    they differ, go line by line: the next line that is known again says how far the damage goes.
 (2) Grow the tree. After a difference there are two: one over the lines, one over the stored hashes.
 (3) At each signed size the tree must have the signed root. The one that has it tells whether the
     entry or its stored hash was changed; with neither, one of them was, and the log was rewritten.
+(4) Tiles of higher levels must be what comes out of those below.
 """
 
 from __future__ import annotations
@@ -14,33 +15,26 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from ..errors import AuditFault, LogCorrupt
 from .checkpoint import Checkpoint
-from .files import Segment, lines_of, read_small, segments_of
-from .merkle import HASH_BYTES, Tree
+from .entry import ENTRY_VERSION
+from .files import Segment, lines_of, segments_of
 from .report import Damage
+from .story import Head
+from .tiles import TILE_HASHES, Edge, StoredHashes
 
-__all__ = ["Head", "LogCheck", "Mark"]
+__all__ = ["LogCheck", "Mark"]
 
 # How far to look for the next known entry after damage: about a megabyte.
 RESYNC_ENTRIES_MAX: Final = 1_024
 _NEWLINE: Final = 10
 _ID: Final = re.compile(rb'"decision_id":"([\w.:-]{1,128})"')
-
-
-class Head(msgspec.Struct):
-    """The fields of an entry that a verification follows from entry to entry."""
-
-    kind: str
-    decision_id: str
-    ref: str | None = None
-    session_id: str | None = None
-    session_seq: int = 0
-    effect: str = ""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -58,29 +52,29 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class LogCheck:
-    """One pass over one log."""
+    """One pass over a log."""
 
     def __init__(
-        self,
-        log: Path,
-        marks: list[Mark],
-        *,
-        signed: int,
-        report: Callable[[Damage], None],
-        note: Callable[[str], None],
-        follow: Callable[[Head], None],
-    ) -> None:
+        self, log: Path, marks: list[Mark], *, signed: int, report: Callable[[Damage], None],
+        note: Callable[[str], None], follow: Callable[[Head, int | None], None],
+        on_missing: Callable[[], None],
+    ) -> None:  # fmt: skip
         self.log = log
         self.segments = segments_of(log)
         self.size = 0
-        self.tree: Tree | None = Tree()  # over the lines; None: a part is missing
-        self._stored_tree: Tree | None = None  # over the stored hashes, once they differ
+        # First and last entry of what is not here, and the file behind it; None at the end.
+        self.gone: list[tuple[int, int, str | None]] = []
+        # Over the lines. None: a part is missing.
+        self.tree: Edge | None = Edge(on_full=self._compare_tile)
+        self._stored_tree: Edge | None = None  # over the stored hashes, once they differ
+        self._stored = StoredHashes(log, signed, report=self._tile_damage)
         self._marks = deque(sorted(marks, key=lambda mark: mark.checkpoint.size))
         self._next_mark = self._marks[0].checkpoint.size if self._marks else -1
         self._signed = signed
         self._report = report
         self._note = note
         self._follow = follow
+        self._on_missing = on_missing
         self._suspects: list[Damage] = []
         self._failed: set[bool] = set()  # one report for each kind of mark is enough
         self._decode = msgspec.json.Decoder(Head).decode
@@ -91,7 +85,17 @@ class LogCheck:
         for position, segment in enumerate(self.segments):
             following = self.segments[position + 1 :]
             self._check_segment(segment, following[0].first if following else None)
+        if self.size < self._signed:
+            self._miss(self._signed, None)
         self._accuse("contradiction", "no later checkpoint says which of the two was changed")
+        self._marks_beyond()
+        if self.size > self._signed:
+            self._note(
+                f"the last {self.size - self._signed} entries are not signed yet: nothing proves "
+                "that they were not changed"
+            )
+
+    def _marks_beyond(self) -> None:
         for is_trusted in (False, True):
             beyond = [mark for mark in self._marks if mark.is_trusted is is_trusted]
             if beyond and self.size < beyond[-1].checkpoint.size:
@@ -101,64 +105,87 @@ class LogCheck:
                     f"{self.size} are here: the end was cut off",
                     index=self.size,
                 )
-        if self.size > self._signed:
-            self._note(
-                f"{self.log.name}: the last {self.size - self._signed} entries are not covered by "
-                "a checkpoint yet: nothing proves that they were not changed"
-            )
 
     def _check_segment(self, segment: Segment, end: int | None) -> None:
         """`end` is the first index of the next segment; None for the last one."""
-        if segment.first != self.size:
-            self._damage(
-                "segment_missing",
-                f"expected entry {self.size} next and found {segment.records.name}: a file was "
-                "removed or renamed, and later roots cannot be computed",
-                index=self.size,
-            )
-            self.size = segment.first
-            self.tree = self._stored_tree = None
-        stored = self._stored_hashes(segment, end)
-        if not segment.records.exists():
-            self._damage("segment_missing", f"{segment.records.name} is missing", index=self.size)
-            self._differ(segment, [], stored, known=len(stored) // HASH_BYTES + segment.first)
+        if segment.first > self.size:
+            self._miss(segment.first, segment.path.name)
+        elif segment.first < self.size:
+            self._damage("inserted", f"{segment.path.name} begins before it may", index=self.size)
             return
-        lines = self._lines(segment.records, is_last=end is None)
-        for line in lines:
-            position = (self.size - segment.first) * HASH_BYTES
-            leaf = line.leaf
-            while leaf != (expected := stored[position : position + HASH_BYTES]) and expected:
-                found = self._resync(segment, line, lines, stored)
-                if found is None:
-                    break
-                line = found
-                leaf = line.leaf
-                position = (self.size - segment.first) * HASH_BYTES
-            else:
-                if not expected and end is not None and self.size >= end:
-                    self._damage("inserted", "an entry too many", segment=segment, lines=[line])
-                    continue
-                self._grow(leaf, expected or leaf)
-                self._read_head(segment, line)
-        known = segment.first + len(stored) // HASH_BYTES
-        if self.size < known and (end is not None or self.size < self._signed):
-            self._differ(segment, [], stored, known=known)
-        elif known < min(self.size, self._signed):
-            self._damage(
-                "hash",
-                f"{segment.hashes.name} lacks the hashes of entries {known} to {self.size - 1}",
-                index=known,
-            )
+        reader = lines_of(segment.path)
+        try:
+            offset, rest = self._fast(reader, end)
+            if rest:
+                self._slow(segment, self._lines(segment, chain(rest, reader), offset, end), end)
+            if end is not None and self.size < end:
+                self._miss(end, "the next file")
+        except (LogCorrupt, OSError) as error:
+            self._damage("unparsable", f"it cannot be read: {error}", segment=segment)
+            if end is not None:
+                self._miss(end, segment.path.name)
 
-    def _lines(self, path: Path, *, is_last: bool) -> Iterator[_Line]:
-        start = 0
-        for data in lines_of(path):
+    def _fast(self, reader: Iterator[bytes], end: int | None) -> tuple[int, list[bytes]]:
+        """Take what is as it should be, a tile at a time; the offset of the first line that is not,
+        and the lines read from there on (1)."""
+        offset = 0
+        while self.tree is not None and self._stored_tree is None:
+            count = TILE_HASHES - self.size % TILE_HASHES
+            if self._next_mark > self.size:
+                count = min(count, self._next_mark - self.size)
+            if end is not None:
+                count = min(count, end - self.size)
+            lines = list(islice(reader, count or 1))
+            if not lines:
+                return offset, []
+            leaves = b"".join([sha256(b"\x00" + line[:-1]).digest() for line in lines])
+            stored = self._stored.window(self.size, len(lines))
+            if count == 0 or lines[-1][-1] != _NEWLINE or leaves[: len(stored)] != stored:
+                return offset, lines
+            heads = self._heads(lines)
+            if heads is None:
+                return offset, lines
+            self.tree.append(leaves)
+            for head in heads:
+                self._follow(head, self.size)
+                self.size += 1
+            offset += sum(map(len, lines))
+            if self.size == self._next_mark:
+                self._at_mark()
+        return offset, list(islice(reader, 1))
+
+    def _heads(self, lines: list[bytes]) -> list[Head] | None:
+        try:
+            heads = [self._decode(line) for line in lines]
+        except (msgspec.MsgspecError, ValueError):
+            return None
+        return heads if all(head.v == ENTRY_VERSION for head in heads) else None
+
+    def _slow(self, segment: Segment, lines: Iterator[_Line], end: int | None) -> None:
+        for line in lines:
+            expected = self._stored.at(self.size)
+            while expected and line.leaf != expected:
+                found = self._resync(segment, line, lines, end)
+                if found is None:
+                    return
+                line = found
+                expected = self._stored.at(self.size)
+            if end is not None and self.size >= end:
+                self._damage("inserted", "an entry too many", segment=segment, lines=[line])
+                continue
+            self._grow(line.leaf, expected or line.leaf)
+            self._read_head(segment, line)
+
+    def _lines(
+        self, segment: Segment, lines: Iterator[bytes], start: int, end: int | None
+    ) -> Iterator[_Line]:
+        for data in lines:
             if data[-1] == _NEWLINE:
                 yield _Line(start, data, sha256(b"\x00" + data[:-1]).digest())
-            elif is_last and self.size >= self._signed:
+            elif end is None and self.size >= self._signed:
                 self._note(
-                    f"{self.log.name}: {path.name} ends in {len(data)} bytes of an unfinished "
-                    f"write at byte {start}; the next start moves them aside"
+                    f"{segment.path.name} ends in {len(data)} bytes of an unfinished write at byte "
+                    f"{start}; the next start moves them aside"
                 )
                 return  # a live writer may add the rest while we read: it is no line of its own
             else:
@@ -166,47 +193,35 @@ class LogCheck:
                 yield _Line(start, data, sha256(b"\x02" + data).digest())
             start += len(data)
 
-    def _stored_hashes(self, segment: Segment, end: int | None) -> bytes:
-        path = segment.hashes
-        entries_bytes = segment.records.stat().st_size if segment.records.exists() else 1 << 26
-        stored = read_small(path, entries_bytes) if path.exists() else b""
-        if len(stored) % HASH_BYTES:
-            words = f"{path.name} ends in an unfinished hash"
-            if end is None and segment.first + len(stored) // HASH_BYTES >= self._signed:
-                self._note(f"{self.log.name}: {words}")
-            else:
-                self._damage("hash", words)
-        return stored[: len(stored) // HASH_BYTES * HASH_BYTES]
-
     def _resync(
-        self, segment: Segment, line: _Line, lines: Iterator[_Line], stored: bytes
+        self, segment: Segment, line: _Line, lines: Iterator[_Line], end: int | None
     ) -> _Line | None:
         """Find the next line that is known, and account for what lies before it (1)."""
-        offset = (self.size - segment.first) * HASH_BYTES
         known: dict[bytes, int] = {}
-        for index in range(RESYNC_ENTRIES_MAX):
-            leaf = stored[offset + index * HASH_BYTES : offset + (index + 1) * HASH_BYTES]
-            known.setdefault(leaf, self.size + index)
+        last = min(self._signed, end if end is not None else self._signed)
+        for index in range(self.size, min(last, self.size + RESYNC_ENTRIES_MAX)):
+            known.setdefault(self._stored.at(index), index)
         known.pop(b"", None)
-        skipped = [line]
-        for candidate in lines:
+        skipped: list[_Line] = []
+        for candidate in chain([line], lines):
             if candidate.leaf in known:
-                self._differ(segment, skipped, stored, known=known[candidate.leaf])
+                self._differ(segment, skipped, known=known[candidate.leaf], before=candidate)
                 return candidate
             skipped.append(candidate)
             if len(skipped) > RESYNC_ENTRIES_MAX:
                 break
-        rest = segment.first + len(stored) // HASH_BYTES
-        self._differ(segment, skipped, stored, known=rest)
+        self._differ(segment, skipped, known=max(last, self.size))
         for _ in lines:  # nothing in the rest of this file can be placed any more
             self.tree = None
         return None
 
-    def _differ(self, segment: Segment, lines: list[_Line], stored: bytes, *, known: int) -> None:
+    def _differ(
+        self, segment: Segment, lines: list[_Line], *, known: int, before: _Line | None = None
+    ) -> None:
         """Lines that stand where the entries from `size` up to `known` should be."""
         count = known - self.size
         if self._stored_tree is None and self.tree is not None:
-            self._stored_tree = Tree(self.tree.state)  # (2)
+            self._stored_tree = self.tree.copy()  # (2)
         if count == len(lines):
             for number, line in enumerate(lines):
                 self._suspect("record", "", segment, [line], index=self.size + number)
@@ -216,21 +231,38 @@ class LogCheck:
                 "missing" if count else "inserted",
                 f"{len(lines)} lines stand where entry {self.size}{last} should be"
                 if count else f"{len(lines)} lines were put before entry {self.size}",
-                segment, lines, index=self.size,
+                segment, lines or ([before] if before is not None else []), index=self.size,
             )  # fmt: skip
+        self._on_missing()
         for line in lines:
             with suppress(msgspec.MsgspecError, ValueError):  # the damage itself is reported above
-                self._follow(self._decode(line.data))
-        offset = (self.size - segment.first) * HASH_BYTES
+                self._follow(self._decode(line.data), None)
         for number in range(max(count, len(lines))):
             if self.tree is not None and number < len(lines):
                 self.tree.append(lines[number].leaf)
             if number < count:
-                if self._stored_tree is not None:
-                    at = offset + number * HASH_BYTES
-                    self._stored_tree.append(stored[at : at + HASH_BYTES])
+                stored = self._stored.at(self.size)
+                if self._stored_tree is not None and stored:
+                    self._stored_tree.append(stored)
                 self.size += 1
                 self._at_mark()
+
+    def _miss(self, end: int, name: str | None) -> None:
+        """Entries up to `end` are not here; their hashes may be, and whether they were pruned the
+        log itself tells at its end."""
+        self.gone.append((self.size, end - 1, name))
+        self._on_missing()
+        while self.size < end:
+            stored = self._stored.at(self.size)
+            for tree in (self.tree, self._stored_tree):
+                if tree is not None and stored:
+                    tree.append(stored)
+            if not stored:
+                self.tree = self._stored_tree = None
+                self.size = end
+                break
+            self.size += 1
+            self._at_mark()
 
     def _grow(self, leaf: bytes, expected: bytes) -> None:
         if self.tree is not None:
@@ -254,7 +286,7 @@ class LogCheck:
             return
         root = mark.checkpoint.root
         if self.tree is not None and self._has(self.tree, root):
-            self._accuse("hash", "the entry is as it was signed, and its stored hash was changed")
+            self._accuse("tile", "the entry is as it was signed, and its stored hash was changed")
             self._stored_tree = None
         elif self._stored_tree is not None and self._has(self._stored_tree, root):
             self._accuse("record", "not as it was signed")
@@ -269,19 +301,27 @@ class LogCheck:
                 f"{what}",
                 index=self.size,
             )
+        if self.size == self._signed and self.tree is not None and self._stored_tree is None:
+            for (level, number), hashes in self.tree.partials().items():
+                self._compare_tile(level, number, hashes)
 
-    def _has(self, tree: Tree, root: bytes) -> bool:
+    def _compare_tile(self, level: int, number: int, hashes: bytes) -> None:
+        """A tile above the lowest level, full or of the latest checkpoint (4)."""
+        if level and self._stored_tree is None:
+            self._stored.compare(level, number, hashes)
+
+    def _has(self, tree: Edge, root: bytes) -> bool:
         return tree.size == self.size and tree.root() == root
 
     def _suspect(
         self, kind: str, detail: str, segment: Segment, lines: list[_Line], *, index: int
     ) -> None:
-        self._suspects.append(self._located(kind, detail, segment, lines, index))
+        self._suspects.append(_located(kind, detail, segment, lines, index))
 
     def _accuse(self, kind: str, detail: str) -> None:
         """What was suspected since the last checkpoint is now known to be of this kind."""
         for suspect in self._suspects:
-            keeps_kind = suspect.kind != "record" and kind != "hash"
+            keeps_kind = suspect.kind != "record" and kind != "tile"
             words = f"{suspect.detail}; {detail}" if suspect.detail else detail
             self._report(
                 msgspec.structs.replace(
@@ -291,17 +331,27 @@ class LogCheck:
         self._suspects.clear()
 
     def _read_head(self, segment: Segment, line: _Line) -> None:
+        index = self.size - 1
         try:
             head = self._decode(line.data)
-        except (msgspec.MsgspecError, ValueError):
-            if self.size > self._signed:
-                self._note(f"{self.log.name}: entry {self.size - 1} is unreadable and not signed")
+        except (msgspec.MsgspecError, ValueError) as error:
+            if index >= self._signed:
+                self._note(f"entry {index} is unreadable and not signed")
                 return
-            self._report(
-                self._located("unparsable", "not an entry", segment, [line], self.size - 1)
-            )
+            damage = _located("unparsable", "not an entry", segment, [line], index)
+            # The text of the error names a path in the entry and a type, never a value.
+            _, _, field = str(error).partition("`$.")
+            self._report(msgspec.structs.replace(damage, field=field.rstrip("`") or None))
             return
-        self._follow(head)
+        if head.v > ENTRY_VERSION:
+            raise AuditFault(
+                f"entry {index} has version {head.v}, and this guard knows {ENTRY_VERSION}: "
+                "verify it with a newer guard"
+            )
+        self._follow(head, index)
+
+    def _tile_damage(self, detail: str, index: int | None) -> None:
+        self._report(Damage(kind="tile", detail=detail, index=index))
 
     def _damage(
         self,
@@ -313,22 +363,20 @@ class LogCheck:
         lines: list[_Line] | None = None,
     ) -> None:
         if segment is not None:
-            self._report(self._located(kind, detail, segment, lines or [], self.size))
+            self._report(_located(kind, detail, segment, lines or [], self.size))
         else:
-            self._report(Damage(log=self.log.name, kind=kind, detail=detail, index=index))
+            self._report(Damage(kind=kind, detail=detail, index=index))
 
-    def _located(
-        self, kind: str, detail: str, segment: Segment, lines: list[_Line], index: int
-    ) -> Damage:
-        # The id is only a help to find the entry, and only a plain one is repeated.
-        found = _ID.search(lines[0].data) if lines else None
-        return Damage(
-            log=self.log.name,
-            kind=kind,
-            detail=detail,
-            segment=segment.records.name,
-            start=lines[0].start if lines else None,
-            end=lines[-1].start + len(lines[-1].data) if lines else None,
-            index=index,
-            decision_id=found[1].decode() if found else None,
-        )
+
+def _located(kind: str, detail: str, segment: Segment, lines: list[_Line], index: int) -> Damage:
+    # The id is only a help to find the entry, and only a plain one is repeated.
+    found = _ID.search(lines[0].data) if lines else None
+    return Damage(
+        kind=kind,
+        detail=detail,
+        segment=segment.path.name,
+        start=lines[0].start if lines else None,
+        end=lines[-1].start + len(lines[-1].data) if lines else None,
+        index=index,
+        decision_id=found[1].decode() if found else None,
+    )

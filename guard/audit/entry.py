@@ -6,6 +6,7 @@ described in docs/audit-format.md.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,87 +16,140 @@ import msgspec
 from ..errors import EntryRefused
 from ..plain import Json
 
-__all__ = ["ENTRY_BYTES_MAX", "ENTRY_VERSION", "Entry", "encode", "timestamp_of"]
+__all__ = [
+    "ENTRY_BYTES_MAX",
+    "ENTRY_VERSION",
+    "Entry",
+    "SEQUENCER",
+    "encode",
+    "entry_about_log",
+    "stamp",
+    "timestamp_of",
+]
 
-ENTRY_VERSION: Final = 1
+ENTRY_VERSION: Final = 2
 # A C2SP entry has at most 65,535 bytes; the rest is room for what later versions add.
 ENTRY_BYTES_MAX: Final = 60_000
+# Room for `writer` and `writer_seq`, which are set last: they are known when it is handed over.
+_STAMP_BYTES_MAX: Final = 64
+# The writer of what the log says about itself.
+SEQUENCER: Final = "sequencer"
 _NS_PER_S: Final = 1_000_000_000
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of one decision, its outcome, or a repair of the log itself.
+class Entry(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=ENTRY_VERSION
+):
+    """What is kept of one decision, its outcome, or of something that befell the log itself.
 
-    `kind` is intent, outcome, decision, item, release or
-    recovery. `ref` of an outcome is the `decision_id` of
-    its intent; `happened` says whether the effect took place. `input` is the redacted payload, or
+    `ref` of an outcome is the `decision_id` of its intent; `happened` says whether the effect took
+    place. `input` (what goes in) or `result` (what came back) is the redacted payload, or both are
     None with a keyed `commitment`.
     """
 
-    v: int = ENTRY_VERSION
     kind: str
     decision_id: str
-    ref: str | None = None
     timestamp_ns: int
     timestamp: str  # RFC 3339, UTC
+    ref: str | None = None
     session_id: str | None = None
     session_seq: int = 0  # dense within a session: a missing number is a missing entry
     run_id: str | None = None
     call_id: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
-    point: str
-    principal: dict[str, Any]  # id, roles, on_behalf_of, delegation
+    point: str = ""
+    principal: dict[str, Any] = {}  # id, roles, on_behalf_of, delegation
     tenant: str | None = None
     purpose: str | None = None
     tool: str | None = None
     model: str | None = None
-    effect: str
+    effect: str = "none"
     reasons: Sequence[Any] = []  # effect, code, message, stage, pointers
     obligations: Sequence[Any] = []
     faults: Sequence[Any] = []  # code, stage, message
-    revision: str = ""
+    bundles: dict[str, dict[str, str]] = {}  # name: revision
     input: Json = None
+    result: Json = None
+    masked: list[str] = []  # JSON pointers into the entry
+    sealed: list[str] = []  # JSON pointers into the entry
     commitment: str | None = None
-    masked: list[str] = []  # JSON pointers into `input`
+    subjects: list[str] = []  # pseudonyms
     labels: dict[str, str] = {}
+    cost_usd: float | None = None
+    tokens: int | None = None
     happened: bool | None = None
     error: str | None = None  # type name of the exception that came instead of a result
     review_id: str | None = None
     approved_by: str | None = None
+    retention: str | None = None
     notes: list[str] = []
     metrics: dict[str, int] = {}
+    detail: dict[str, Any] = {}
+    # Set by the log when the entry is handed over; whoever makes an entry leaves them alone.
+    writer: str = ""
+    writer_seq: int = 0
+
+    @property
+    def revision(self) -> str:
+        """The policies that decided, or the empty text."""
+        return self.bundles.get("guard", {}).get("revision", "")
 
 
+_BARE_BYTES_MAX: Final = ENTRY_BYTES_MAX - _STAMP_BYTES_MAX
 _encoder: Final = msgspec.json.Encoder()
 
 
 def encode(entry: Entry, commit: Callable[[bytes], str]) -> bytes:
-    """The canonical bytes, without newline, at most ENTRY_BYTES_MAX; raises AuditFault.
+    """The bytes of an entry but for its stamp, without newline; raises EntryRefused.
 
     A payload that does not fit is replaced by its commitment; everything else is kept.
     """
     data = _json(entry)
-    if len(data) > ENTRY_BYTES_MAX and entry.input is not None:
-        payload = _encoder.encode(entry.input)
+    payload = entry.input if entry.input is not None else entry.result
+    if len(data) > _BARE_BYTES_MAX and payload is not None:
+        text = _encoder.encode(payload)
         data = _json(
             msgspec.structs.replace(
                 entry,
                 input=None,
-                commitment=commit(payload),
+                result=None,
+                commitment=commit(text),
                 masked=[],
-                notes=[*entry.notes, f"input of {len(payload)} bytes replaced by its commitment"],
+                sealed=[],
+                notes=[*entry.notes, f"payload of {len(text)} bytes replaced by its commitment"],
             )
         )
-    if len(data) > ENTRY_BYTES_MAX:
+    if len(data) > _BARE_BYTES_MAX:
         raise EntryRefused(
-            f"an entry without its payload has {len(data)} bytes, more than {ENTRY_BYTES_MAX}: "
+            f"an entry without its payload has {len(data)} bytes, more than {_BARE_BYTES_MAX}: "
             "shorten names, reasons or notes"
         )
     if b"\n" in data:
         # Only a msgspec.Raw can bring one; it would forge a second entry.
         raise EntryRefused("an entry holds raw bytes with a newline: expected plain JSON values")
     return data
+
+
+def stamp(data: bytes, writer: str, number: int) -> bytes:
+    """The whole entry: `data` of `encode` with who hands it over and his count."""
+    return b'%b,"writer":"%b","writer_seq":%d}' % (data[:-1], writer.encode(), number)
+
+
+def entry_about_log(kind: str, note: str, detail: dict[str, Any], *, now_ns: int) -> bytes:
+    """The bytes, as of `encode`, of an entry of the log about itself."""
+    return _json(
+        Entry(
+            kind=kind,
+            decision_id=os.urandom(16).hex(),
+            timestamp_ns=now_ns,
+            timestamp=timestamp_of(now_ns),
+            point="audit",
+            principal={"id": "guard"},
+            notes=[note],
+            detail=detail,
+        )
+    )
 
 
 def timestamp_of(moment_ns: int) -> str:

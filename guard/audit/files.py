@@ -1,36 +1,40 @@
 """The files of a log: how they are named, listed, read line by line and replaced.
 
-<directory>/log-NN/
-    records-<20 digits>.jsonl   entries from that index on, one line each
-    hashes-<20 digits>.bin      their leaf hashes, 32 bytes each
-    checkpoint, checkpoints     the latest signed checkpoint; all of them
-    log.vkey, lock
+The layout is described in docs/audit-format.md.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ..errors import AuditFault
+from ..errors import AuditFault, LogCorrupt
 from .entry import ENTRY_BYTES_MAX
 
 __all__ = [
     "CHECKPOINT",
+    "COSIGNED",
+    "EXCERPT",
     "HISTORY",
     "LINE_BYTES_MAX",
-    "LOCK",
-    "LOGS_MAX",
+    "MEMBER_LINES",
+    "SEQUENCER_LOCK",
+    "SPOOL",
+    "STATE",
     "Segment",
+    "TAKEN",
     "VKEY",
+    "WRITER_LOCK",
     "lines_of",
-    "log_directories",
-    "log_name",
+    "make_directory",
     "read_small",
     "replace_file",
     "segments_of",
@@ -40,61 +44,121 @@ __all__ = [
 
 CHECKPOINT: Final = "checkpoint"
 HISTORY: Final = "checkpoints"
+COSIGNED: Final = "cosigned"
 VKEY: Final = "log.vkey"
-LOCK: Final = "lock"
-# Writers at one time in one directory: more processes than a machine of this use has cores.
-LOGS_MAX: Final = 64
+STATE: Final = "state"
+SEQUENCER_LOCK: Final = "sequencer.lock"
+EXCERPT: Final = "excerpt"
+SPOOL: Final = "spool"
+WRITER_LOCK: Final = "lock"
+TAKEN: Final = "taken"
 LINE_BYTES_MAX: Final = ENTRY_BYTES_MAX + 1
-_SEGMENT: Final = re.compile(r"(?:records-([0-9]{20})\.jsonl|hashes-([0-9]{20})\.bin)")
-_LOG: Final = re.compile(r"log-[0-9]{2}")
+# Lines in one gzip member of a sealed segment: one C2SP entry bundle.
+MEMBER_LINES: Final = 256
+_SEGMENT: Final = re.compile(r"records-([0-9]{20})\.jsonl(?:\.gz)?")
+_OLD_LOG: Final = re.compile(r"log-[0-9]{2}")
 _READ_BYTES: Final = 1 << 18
+# A gzip member can hold a thousand times its size: it is taken out in pieces of this size.
+_INFLATED_BYTES: Final = 1 << 20
+_GZIP: Final = 31  # window bits that tell zlib to expect a gzip header
 
 
 class Segment(msgspec.Struct, frozen=True, order=True):
-    """A pair of files that starts with entry `first`."""
+    """The entries from `first` on, live or sealed."""
 
     first: int
     directory: Path
 
     @property
-    def records(self) -> Path:
-        """The entries."""
+    def live(self) -> Path:
+        """Where they are while they are written."""
         return self.directory / f"records-{self.first:020}.jsonl"
 
     @property
-    def hashes(self) -> Path:
-        """Their leaf hashes."""
-        return self.directory / f"hashes-{self.first:020}.bin"
+    def sealed(self) -> Path:
+        """Where they are once compressed."""
+        return self.directory / f"records-{self.first:020}.jsonl.gz"
 
-
-def log_name(number: int) -> str:
-    """Directory name of log `number`."""
-    return f"log-{number:02}"
-
-
-def log_directories(directory: Path) -> list[Path]:
-    """The logs of all writers, in order; raises AuditFault when there is no such directory."""
-    try:
-        found = [path for path in directory.iterdir() if _LOG.fullmatch(path.name)]
-    except OSError as error:
-        raise AuditFault(
-            f"no audit log at {directory} ({error.strerror}): name its directory with --dir"
-        ) from error
-    return sorted(path for path in found if path.is_dir())
+    @property
+    def path(self) -> Path:
+        """Where they are now. With both, a crash came between: the live one counts."""
+        return self.live if self.live.exists() else self.sealed
 
 
 def segments_of(log: Path) -> list[Segment]:
-    """The segments that a log has files of, in order."""
-    matches = [_SEGMENT.fullmatch(path.name) for path in log.iterdir()]
-    return sorted(Segment(first, log) for first in {int(m[1] or m[2]) for m in matches if m})
+    """The segments of a log, in order; raises AuditFault when there is no such directory."""
+    try:
+        names = [path.name for path in log.iterdir()]
+    except OSError as error:
+        raise AuditFault(
+            f"no audit log at {log} ({error.strerror}): name its directory with --dir"
+        ) from error
+    if any(_OLD_LOG.fullmatch(name) for name in names):
+        raise AuditFault(
+            f"{log} holds logs of an earlier version (log-00): keep it, and name a new directory"
+        )
+    matches = [_SEGMENT.fullmatch(name) for name in names]
+    return [Segment(first, log) for first in sorted({int(m[1]) for m in matches if m})]
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
-    """The lines of a file with their newline; a longer one than an entry can be comes in pieces."""
-    with path.open("rb", buffering=_READ_BYTES) as file:
-        readline = file.readline
-        while line := readline(LINE_BYTES_MAX):
-            yield line
+    """The lines of a segment with their newline; what is longer than an entry comes in pieces.
+
+    Raises LogCorrupt where a sealed segment cannot be decompressed.
+    """
+    chunks = _ahead(_decompressed(path)) if path.suffix == ".gz" else _read(path)
+    rest = b""
+    for chunk in chunks:
+        lines = BytesIO(rest + chunk).readlines()
+        rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        yield from lines
+        while len(rest) > LINE_BYTES_MAX:
+            yield rest[:LINE_BYTES_MAX]
+            rest = rest[LINE_BYTES_MAX:]
+    if rest:
+        yield rest
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_READ_BYTES):
+            yield chunk
+
+
+def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, one ahead, in a thread of its own: zlib works beside the interpreter."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, chunks, b"")
+        while chunk := following.result():
+            following = pool.submit(next, chunks, b"")
+            yield chunk
+
+
+def _decompressed(path: Path) -> Iterator[bytes]:
+    """What the gzip members of a file hold, in pieces of a bounded size."""
+    with path.open("rb") as file:
+        member = zlib.decompressobj(_GZIP)
+        compressed = file.read(_READ_BYTES)
+        while compressed:
+            try:
+                data = member.decompress(compressed, _INFLATED_BYTES)
+            except zlib.error as error:
+                raise LogCorrupt(
+                    f"{path.name} cannot be decompressed at byte {file.tell() - len(compressed)}: "
+                    "it was damaged there"
+                ) from error
+            if data:
+                yield data
+            compressed = member.unconsumed_tail
+            if member.eof:
+                compressed = member.unused_data
+                member = zlib.decompressobj(_GZIP)
+                is_between = True
+            else:
+                is_between = False
+            compressed = compressed or file.read(_READ_BYTES)
+        if not is_between:
+            raise LogCorrupt(f"{path.name} ends within a gzip member: its end was cut off")
 
 
 def read_small(path: Path, bytes_max: int) -> bytes:
@@ -128,6 +192,18 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Make a private directory, and private ones above it where they lack; raises OSError."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileNotFoundError:
+        make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
 
 
 def sync_directory(directory: Path) -> None:

@@ -1,67 +1,79 @@
-"""The audit log: append an entry, get its index; every second or thousand entries are signed.
+"""The audit log: hand over an entry, get its number; a second later at most it is signed.
 
-`append` hands the whole line to the operating system before it returns, so a killed process loses
-nothing. With durability "sync" it is on the disk as well; with "relaxed" a power failure can take
-what came after the last checkpoint. There is no thread and no queue: a flusher thread in a busy
-Python process waits for the interpreter lock far longer than a write takes.
+`append` hands the whole entry to the operating system before it returns, so a killed process loses
+nothing. What a power failure can take is chosen with `durability`, for the log and for one entry:
+
+relaxed  what came in the last tenth of a second: a sync follows behind
+group    nothing: durable before `append` returns, one sync for all who wait at that time
+sync     nothing: durable before `append` returns, a sync of its own
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import threading
+import time
 import weakref
-from hashlib import sha256
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from threading import get_ident
 from typing import Final, Literal
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..errors import AuditFault
 from ..keys.signing import Mac, Signer, is_key_name
-from .entry import Entry, encode, timestamp_of
-from .recover import Torn
-from .writer import Writer, open_writer
+from .anchors import Anchor
+from .checkpoint import NOTE_BYTES_MAX
+from .cosigned import publisher_of
+from .durable import Commits
+from .entry import Entry, encode
+from .files import CHECKPOINT, make_directory, read_small
+from .sequence import Rolling
+from .sequencer import Sequencer
+from .spool import FILE_BYTES, Spool, reentered
 
-__all__ = ["AuditLog", "Durability"]
+__all__ = ["AuditLog", "Commit", "Durability"]
 
-Durability = Literal["relaxed", "sync"]
+Durability = Literal["relaxed", "group", "sync"]
+Commit = Callable[[Entry, bytes], str]
 
-# A segment is read whole by nobody; 64 MiB is about 50,000 entries and a second of verification.
-SEGMENT_BYTES_MAX: Final = 64 * 1024 * 1024
-# What a thief of the disk can cut off unseen is what came after the last checkpoint.
-CHECKPOINT_RECORDS: Final = 1_000
-CHECKPOINT_INTERVAL_MS: Final = 1_000
-_NS_PER_MS: Final = 1_000_000
+# A relaxed entry is synced within this and the time of a sync.
+TICK_MS: Final = 50
+# How long `checkpoint` waits for a sequencer in another process.
+WAIT_MS_MAX: Final = 5_000
 
 
 class AuditLog:
-    """An append-only log below a directory that several processes may share. Open with `open`."""
-
-    _holder: int  # the thread inside the append lock, 0 for none
-    _signer_thread: int  # the thread that was last inside the checkpoint lock
-    _checkpoint_ns: int
-    _is_overdue: bool
+    """An append-only log in a directory that many processes share. Open with `open`."""
 
     def __init__(
-        self, directory: Path, *, signer: Signer, mac: Mac, origin: str, clock: Clock,
-        durability: Durability, segment_bytes_max: int, checkpoint_records: int,
-        checkpoint_interval_ms: int,
+        self, directory: Path, *, load_signer: Callable[[], Signer] | None, commit: Commit,
+        origin: str | None, clock: Clock, durability: Durability, rolling: Rolling,
+        spool_bytes: int, anchors: Sequence[Anchor],
     ) -> None:  # fmt: skip
         self.directory = directory
-        self._signer = signer
-        self._commit = mac.commit
-        self._origin = origin
+        self._commit = commit
         self._clock = clock
-        self._is_sync = durability == "sync"
-        self._segment_bytes_max = segment_bytes_max
-        self._checkpoint_records = checkpoint_records
-        self._checkpoint_interval_ns = checkpoint_interval_ms * _NS_PER_MS
+        self._durability = durability
+        self._spool_bytes = spool_bytes
         self._is_closed = False
-        self._writer: Writer | None = None
+        self._fault: AuditFault | None = None  # of the sequencer; the next append meets it
+        self._publisher = publisher_of(directory, anchors, clock) if load_signer else None
+        self._sequencer = (
+            Sequencer(
+                directory, load_signer=load_signer, origin=origin, clock=clock, rolling=rolling,
+                on_checkpoint=self._publisher.submit if self._publisher else None,
+                pause=_let_others_run,
+            )
+            if load_signer is not None
+            else None
+        )  # fmt: skip
         self._begin()
+        if self._sequencer is not None:
+            with self._sequencer_lock:
+                self._sequencer.hold()
+        self._spool: Spool | None = None
         self._start()
         _OPEN_LOGS.add(self)
         atexit.register(self.close)
@@ -71,88 +83,115 @@ class AuditLog:
         cls,
         directory: Path | str,
         *,
-        signer: Signer,
+        signer: Signer | Callable[[], Signer] | None,
         mac: Mac,
-        origin: str = "guard/audit",
+        commit: Commit | None = None,
+        origin: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
         durability: Durability = "relaxed",
-        segment_bytes_max: int = SEGMENT_BYTES_MAX,
-        checkpoint_records: int = CHECKPOINT_RECORDS,
-        checkpoint_interval_ms: int = CHECKPOINT_INTERVAL_MS,
+        rolling: Rolling | None = None,
+        spool_bytes: int = FILE_BYTES,
+        anchors: Sequence[Anchor] = (),
     ) -> AuditLog:
-        """Continue the first log of `directory` that no process holds, or begin one.
+        """Continue the log in `directory`, or begin one.
 
+        With `signer` (or what loads it) this process sequences while no other one does, in a
+        thread; with None another process does: `guard audit sequence`. `origin` names the log in
+        its checkpoints, for all times; by default it is made of the first key. The checkpoints that
+        this process signs go to `anchors`. `commit` makes the commitment to a payload that does not
+        fit into its entry; by default it is an HMAC under `mac`.
         Raises LogCorrupt when what was signed is not there, AuditFault when nothing can be written.
         """
-        if not is_key_name(origin):
+        if origin is not None and not is_key_name(origin):
             raise AuditFault("the origin of a log is a name without spaces, such as `guard/audit`")
-        if durability not in ("relaxed", "sync"):
-            raise AuditFault(f"unknown durability `{durability}`: expected relaxed or sync")
+        if durability not in ("relaxed", "group", "sync"):
+            raise AuditFault(f"unknown durability `{durability}`: expected relaxed, group or sync")
+        directory = Path(directory)
+        try:
+            make_directory(directory)
+        except OSError as error:
+            raise AuditFault(
+                f"cannot write an audit log in {directory}: {error.strerror}; "
+                "name a directory of this user with room, as `directory` in [audit]"
+            ) from error
         return cls(
-            Path(directory), signer=signer, mac=mac, origin=origin, clock=clock,
-            durability=durability, segment_bytes_max=segment_bytes_max,
-            checkpoint_records=checkpoint_records, checkpoint_interval_ms=checkpoint_interval_ms,
+            directory,
+            load_signer=(lambda: signer) if isinstance(signer, Signer) else signer,
+            commit=commit or (lambda _, data: mac.commit(data)), origin=origin, clock=clock,
+            durability=durability, rolling=rolling or Rolling(), spool_bytes=spool_bytes,
+            anchors=anchors,
         )  # fmt: skip
 
     @property
-    def path(self) -> Path:
-        """The directory of the log that this process writes, `<directory>/log-NN`."""
-        with self._lock:
-            return (self._writer or self._opened()).log
+    def writer(self) -> str:
+        """Who this process is in the entries it hands over."""
+        return self._started().writer
 
-    def append(self, entry: Entry) -> int:
-        """Index of the entry in this process's log; raises AuditFault, and then it is not in it."""
-        data = encode(entry, self._commit)
-        leaf = sha256(b"\x00" + data).digest()
-        if self._is_overdue:
-            # The checkpoint failed after an append that had succeeded: nothing goes on before it.
-            self.checkpoint()
-        thread = get_ident()
-        if self._holder == thread and self._lock.locked():
-            raise _reentered()
-        # INVARIANT: locks are taken by `with` on the lock itself. An exception that a signal raises
-        # between any other acquire and its `try` would leave the lock held for ever.
-        with self._lock:
-            self._holder = thread
-            try:
-                writer = self._writer or self._opened()
-                index = writer.append(data + b"\n", leaf)
-            finally:
-                self._holder = 0
-        if (
-            index + 1 - writer.checkpointed >= self._checkpoint_records
-            or self._clock.monotonic_ns() - self._checkpoint_ns >= self._checkpoint_interval_ns
-        ):
-            self._checkpoint_when_free()
-        return index
+    def append(self, entry: Entry, *, durability: Durability | None = None) -> int:
+        """Number of the entry among those of this process; raises AuditFault.
+
+        When it raises, the entry may be in the log although nobody may act on it.
+        """
+        number = self._handed_over(entry)
+        self.wait(number, durability or self._durability)
+        return number
+
+    def wait(self, number: int, durability: Durability) -> None:
+        """Return when entry `number` of this process is as durable as that; raises AuditFault."""
+        if durability == "group":
+            self._commits.wait(number)
+        elif durability == "sync":
+            self._started().sync()
+
+    async def append_async(self, entry: Entry, *, durability: Durability | None = None) -> int:
+        """The same for a task: it waits without holding the loop, and shares the sync."""
+        number = self._handed_over(entry)
+        await self.wait_async(number, durability or self._durability)
+        return number
+
+    async def wait_async(self, number: int, durability: Durability) -> None:
+        """The same for a task."""
+        if durability != "relaxed":
+            await self._commits.wait_async(number)
 
     def checkpoint(self) -> str:
-        """Sign what is in the log now; the signed note, to be kept elsewhere. Raises AuditFault."""
-        thread = self._refuse_reentry()
-        with self._checkpoint_lock:
-            self._signer_thread = thread
-            return self._checkpoint().decode()
+        """Sign all that was handed over until now; the signed note, to be kept elsewhere.
+
+        Raises AuditFault when neither this process nor another one does it in time.
+        """
+        self._refuse_reentry()
+        number = self._spool.next if self._spool is not None else 0
+        deadline = time.monotonic() + WAIT_MS_MAX / 1_000
+        while not self._round(sign=True) and self._taken() < number:
+            if time.monotonic() > deadline:
+                raise AuditFault(
+                    f"no sequencer took the entries of {self.directory} for {WAIT_MS_MAX} ms: "
+                    "start `guard audit sequence`, or see why it waits"
+                )
+            time.sleep(TICK_MS / 1_000)
+        return read_small(self.directory / CHECKPOINT, NOTE_BYTES_MAX).decode()
 
     def close(self) -> None:
-        """Sign what is in the log and release it. A second close does nothing."""
+        """Sign what was handed over, if this process may, and let go. Twice does nothing."""
         if self._is_closed:
             return
-        thread = self._refuse_reentry()
+        self._refuse_reentry()
         self._is_closed = True
         atexit.unregister(self.close)
         _OPEN_LOGS.discard(self)
-        with self._checkpoint_lock:
-            self._signer_thread = thread
-            writer = self._writer
-            if writer is None:  # a forked child that never appended
-                return
-            try:
-                if writer.checkpointed != writer.tree.size:
-                    self._checkpoint()
-            finally:
-                with self._lock:
-                    self._writer = None
-                    writer.close()
+        self._wake.set()
+        spool, self._spool = self._spool, None
+        try:
+            self._round(sign=True)
+        finally:
+            if spool is not None:
+                spool.close(is_empty=spool.taken() >= spool.next)
+            if self._sequencer is not None:
+                with self._sequencer_lock:
+                    self._sequencer.close()
+            self._commits.close()
+            if self._publisher is not None:
+                self._publisher.close()
 
     def __enter__(self) -> AuditLog:
         return self
@@ -160,98 +199,93 @@ class AuditLog:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def _handed_over(self, entry: Entry) -> int:
+        data = encode(entry, partial(self._commit, entry))
+        if self._fault is not None:
+            # The sequencer failed behind an append that had succeeded: nothing goes on before it
+            # has mended itself.
+            self._round()
+        spool = self._spool or self._started()
+        return spool.append(data, entry.timestamp_ns)
+
     def _begin(self) -> None:
         """State of this process; after a fork the child has its own."""
-        self._lock = threading.Lock()
-        # Lock order: checkpoint, then append. A checkpoint syncs and signs beside appends.
-        self._checkpoint_lock = threading.Lock()
-        self._holder = self._signer_thread = 0
-        self._checkpoint_ns = self._clock.monotonic_ns()
-        self._is_overdue = False
+        self._start_lock = threading.Lock()
+        self._sequencer_lock = threading.Lock()
+        self._sequencer_thread = 0  # the thread that was last inside
+        self._wake = threading.Event()
+        self._fault = None
 
-    def _refuse_reentry(self) -> int:
-        """This thread; a signal handler inside an append or a checkpoint must not wait for it."""
-        thread = get_ident()
-        if (self._holder == thread and self._lock.locked()) or (
-            self._signer_thread == thread and self._checkpoint_lock.locked()
-        ):
-            raise _reentered()
-        return thread
+    def _started(self) -> Spool:
+        with self._start_lock:
+            return self._spool or self._start()
 
-    def _start(self) -> Writer:
-        writer = open_writer(
-            self.directory, signer=self._signer, origin=self._origin, is_sync=self._is_sync,
-            segment_bytes_max=self._segment_bytes_max,
-        )  # fmt: skip
-        self._writer = writer
-        if writer.torn:
-            data = encode(_recovery(writer.torn, self._clock.now_ns()), self._commit)
-            writer.append(data + b"\n", sha256(b"\x00" + data).digest())
-        return writer
-
-    def _opened(self) -> Writer:
+    def _start(self) -> Spool:
         if self._is_closed:
             raise AuditFault("the audit log is closed: open it again to append")
-        return self._writer or self._start()
+        spool = Spool(self.directory, file_bytes=self._spool_bytes, relieve=self._relieve)
+        self._commits = Commits(spool.sync)
+        self._spool = spool
+        if self._sequencer is not None:
+            log = weakref.ref(self)
+            threading.Thread(
+                target=_sequence, args=(log, self._wake), name="guard-audit", daemon=True
+            ).start()
+        return spool
 
-    def _checkpoint_when_free(self) -> None:
-        if self._checkpoint_lock.locked():
-            return  # another thread is at it
-        thread = get_ident()
-        with self._checkpoint_lock:
-            self._signer_thread = thread
-            try:
-                self._checkpoint()
-            except AuditFault:
-                # The entry just appended is in the log; the next append meets the fault.
-                self._is_overdue = True
+    def _taken(self) -> int:
+        return self._spool.taken() if self._spool is not None else 0
 
-    def _checkpoint(self) -> bytes:
-        thread = get_ident()
-        with self._lock:
-            self._holder = thread
+    def _relieve(self) -> None:
+        self._round(sign=True)
+
+    def _round(self, *, sign: bool = False) -> bool:
+        """A round of the sequencer, if this process has it or gets it; raises AuditFault."""
+        if self._sequencer is None:
+            return False
+        with self._sequencer_lock:
+            self._sequencer_thread = threading.get_ident()
             try:
-                writer = self._writer or self._opened()
-                snapshot = writer.snapshot()
+                did = self._sequencer.round(sign=sign)
+            except AuditFault as fault:
+                self._fault = fault
+                raise
             finally:
-                self._holder = 0
-        note = writer.store(snapshot)
-        self._checkpoint_ns = self._clock.monotonic_ns()
-        self._is_overdue = False
-        return note
+                self._sequencer_thread = 0
+            self._fault = None
+            return did
+
+    def _refuse_reentry(self) -> None:
+        """A signal handler inside a round must not wait for it."""
+        if self._sequencer_thread == threading.get_ident() and self._sequencer_lock.locked():
+            raise reentered()
 
     def _after_fork(self) -> None:
-        """In the child: the parent's log is not ours; the next append opens another one."""
-        writer, self._writer = self._writer, None
+        """In the child: the parent's spool is not ours; the next append opens another one."""
+        spool, self._spool = self._spool, None
         self._begin()
-        if writer is not None:
-            writer.abandon()
+        if spool is not None:
+            spool.abandon()
+        if self._sequencer is not None:
+            self._sequencer.abandon()
 
 
-def _recovery(torn: tuple[Torn, ...], now_ns: int) -> Entry:
-    """The entry that says what a crash left behind."""
-    return Entry(
-        kind="recovery",
-        decision_id=secrets.token_hex(16),
-        timestamp_ns=now_ns,
-        timestamp=timestamp_of(now_ns),
-        point="audit",
-        principal={"id": "guard"},
-        effect="none",
-        notes=[
-            f"{piece.size_bytes} bytes of an unfinished write at byte {piece.offset} "
-            f"were moved to {piece.moved_to}"
-            for piece in torn
-        ],
-        metrics={"torn_bytes": sum(piece.size_bytes for piece in torn)},
-    )
+def _sequence(reference: weakref.ref[AuditLog], wake: threading.Event) -> None:
+    """The thread: a round every tick, until the log is closed or forgotten."""
+    while not wake.wait(TICK_MS / 1_000):
+        log = reference()
+        if log is None or log._is_closed:
+            return
+        try:
+            log._round()
+        except AuditFault:
+            continue  # kept in the log: the next append meets it, and the next round tries again
+        finally:
+            del log
 
 
-def _reentered() -> AuditFault:
-    return AuditFault(
-        "the audit log was asked for an entry while it writes one: expected no governed call in a "
-        "signal handler; set a flag there and act on it outside"
-    )
+def _let_others_run() -> None:
+    time.sleep(0)
 
 
 _OPEN_LOGS: Final[weakref.WeakSet[AuditLog]] = weakref.WeakSet()

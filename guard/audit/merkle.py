@@ -14,7 +14,9 @@ __all__ = [
     "HASH_BYTES",
     "Tree",
     "consistency_proof",
+    "consistency_ranges",
     "inclusion_proof",
+    "inclusion_ranges",
     "is_consistent",
     "is_included",
     "leaf_hash",
@@ -74,42 +76,52 @@ class Tree:
         return root
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Proof that leaf `index` is in the tree of these leaf hashes: siblings, lowest first."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"leaf {index} of a tree with {len(leaves)}")
-    proof = []
-    low, high = 0, len(leaves)
+def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
+    """Leaves, from and up to, under each sibling of a proof for `index`, lowest first."""
+    if not 0 <= index < size:
+        raise IndexError(f"leaf {index} of a tree with {size}")
+    ranges = []
+    low, high = 0, size
     while high - low > 1:
         middle = low + _split(high - low)
         if index < middle:
-            proof.append(_range_root(leaves, middle, high))
+            ranges.append((middle, high))
             high = middle
         else:
-            proof.append(_range_root(leaves, low, middle))
+            ranges.append((low, middle))
             low = middle
-    return proof[::-1]
+    return ranges[::-1]
 
 
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """Proof that the tree of the first `old_size` leaves is a prefix of the tree of all."""
-    if not 0 < old_size <= len(leaves):
-        raise IndexError(f"prefix of {old_size} leaves of a tree with {len(leaves)}")
-    proof = []
-    low, high = 0, len(leaves)
+def consistency_ranges(old_size: int, size: int) -> list[tuple[int, int]]:
+    """Leaves under each node of a proof that `old_size` leaves are a prefix, lowest first."""
+    if not 0 < old_size <= size:
+        raise IndexError(f"prefix of {old_size} leaves of a tree with {size}")
+    ranges = []
+    low, high = 0, size
     is_whole = True  # the old tree is a subtree that the verifier already knows
     while old_size != high:
         middle = low + _split(high - low)
         if old_size <= middle:
-            proof.append(_range_root(leaves, middle, high))
+            ranges.append((middle, high))
             high = middle
         else:
-            proof.append(_range_root(leaves, low, middle))
+            ranges.append((low, middle))
             low = middle
             is_whole = False
     if not is_whole:
-        proof.append(_range_root(leaves, low, high))
-    return proof[::-1]
+        ranges.append((low, high))
+    return ranges[::-1]
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """Proof that leaf `index` is in the tree of these leaf hashes: siblings, lowest first."""
+    return [_range_root(leaves, *ends) for ends in inclusion_ranges(index, len(leaves))]
+
+
+def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
+    """Proof that the tree of the first `old_size` leaves is a prefix of the tree of all."""
+    return [_range_root(leaves, *ends) for ends in consistency_ranges(old_size, len(leaves))]
 
 
 def is_included(leaf: bytes, index: int, size: int, *, proof: Sequence[bytes], root: bytes) -> bool:

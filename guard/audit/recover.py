@@ -1,44 +1,49 @@
 """Reading a log before it is continued: what was signed must be there, a torn tail may not be.
 
-(1) the key, the origin and the latest checkpoint are what this writer would write;
-(2) the segments follow one another from entry 0 on, and every signed entry is there: the tree over
-    the re-hashed entries has the signed root;
-(3) stored leaf hashes say the same; what is short, or not yet signed, is rebuilt;
-(4) after the signed part, the last segment may end in a torn write: it is moved aside, never lost.
+(1) the key is the last of `log.vkey`, and the latest checkpoint is of this log and signed;
+(2) the tree is read from the tiles up to the live segment, whose entries are hashed again: at the
+    signed size it has the signed root, so both the tiles and the entries are what was signed;
+(3) after the signed part there may be whole entries, which stay, and a torn write, which is moved
+    aside, never lost: what the spools still have is taken again;
+(4) how far each spool was taken stands in `state`, and in the entries after it.
 Anything else was not done by a crash: LogCorrupt, and the log is not opened. Memory is bounded.
+Segments before the live one are not read: that is the work of `guard audit verify`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from ..errors import AuditFault, LogCorrupt
-from ..keys.signing import Signer, Verifier
+from ..keys.signing import Verifier
 from . import checkpoint as notes
 from .checkpoint import NOTE_BYTES_MAX, Checkpoint
 from .files import (
     CHECKPOINT,
     HISTORY,
-    VKEY,
+    STATE,
     Segment,
     lines_of,
     read_small,
-    replace_file,
     segments_of,
     sync_directory,
     write_whole,
 )
-from .merkle import HASH_BYTES, Tree, leaf_hash
+from .keyring import keys_of
+from .tiles import Edge
 
-__all__ = ["Recovered", "Torn", "create", "recover"]
+__all__ = ["Recovered", "State", "Torn", "recover"]
 
 _COPY_BYTES: Final = 1 << 20
 # One name a tear at the same offset; more than one needs a crash during a repair.
 _TORN_NAMES_MAX: Final = 100
+STATE_BYTES_MAX: Final = 1 << 20
 
 
 class Torn(msgspec.Struct, frozen=True):
@@ -49,84 +54,87 @@ class Torn(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class State(msgspec.Struct, frozen=True):
+    """What the sequencer wrote beside a checkpoint. It proves nothing and spares a long read."""
+
+    size: int
+    segment: int
+    segment_bytes: int
+    writers: dict[str, int]
+
+
 class Recovered(msgspec.Struct):
     """Where to go on."""
 
-    tree: Tree
+    edge: Edge
     segment: Segment
     segment_bytes: int
     checkpointed: int
+    writers: dict[str, int]
     torn: tuple[Torn, ...] = ()
 
 
 class _Head(msgspec.Struct):
-    """Enough of an entry to tell one from noise."""
+    """Enough of an entry to tell one from noise, and whose it is."""
 
     kind: str
     decision_id: str
+    writer: str
+    writer_seq: int
 
 
 _decoder: Final = msgspec.json.Decoder(_Head)
+_state_decoder: Final = msgspec.json.Decoder(State)
 
 
-def create(log: Path, signer: Signer, origin: str) -> None:
-    """Lay out an empty log: its key and a checkpoint of size 0, before the first entry."""
-    replace_file(log / VKEY, f"{signer.vkey}\n".encode())
-    note = notes.sign(Checkpoint(origin, 0, Tree().root()), signer)
-    replace_file(log / HISTORY, note + b"\n")
-    replace_file(log / CHECKPOINT, note)
+def recover(log: Path, verifier: Verifier, origin: str, *, begin: Callable[[], None]) -> Recovered:
+    """Check a log and mend its tail; raises LogCorrupt, or AuditFault when the key is another.
 
-
-def recover(log: Path, signer: Signer, origin: str) -> Recovered:
-    """Check a log and mend its tail; raises LogCorrupt, or AuditFault when the key is another."""
+    `begin` lays out an empty log.
+    """
     segments = segments_of(log)
     if not (log / CHECKPOINT).exists():
         if segments:
             raise LogCorrupt(f"{log} has entries and no checkpoint: {_ADVICE}")
-        create(log, signer, origin)
-    _check_key(log, signer)
+        begin()
+    _check_key(log, verifier)  # (1)
     torn = _mend_history(log)
-    signed = _latest(log, signer.verifier, origin)  # (1)
-    tree = Tree()
-    size_bytes = 0
-    if signed.size == 0:
-        _check_root(log, tree, signed)
-    for position, segment in enumerate(segments):
-        if segment.first != tree.size or not segment.records.exists():  # (2)
-            raise LogCorrupt(f"{log}: entries from {tree.size} on are missing: {_ADVICE}")
-        is_last = position == len(segments) - 1
-        size_bytes = _read(segment, tree, signed, is_last=is_last)
-        if is_last and size_bytes < segment.records.stat().st_size:
-            torn.append(_move_tail(segment.records, size_bytes))  # (4)
-    if tree.size < signed.size:
+    signed = _latest(log, origin)
+    segment = segments[-1] if segments else Segment(0, log)
+    if segment.first > signed.size or (segments and not segment.live.exists()):
+        raise LogCorrupt(f"{log}: the live segment {segment.live.name} is missing: {_ADVICE}")
+    edge = Edge.load(log, segment.first)
+    writers, known_size = _writers(log, segments, signed.size)
+    size_bytes = _read(segment, edge, signed, writers=writers, known_size=known_size)  # (2)
+    if edge.size < signed.size:
         raise LogCorrupt(
-            f"{log} holds {tree.size} entries and its checkpoint signs {signed.size}: {_ADVICE}"
+            f"{log} holds {edge.size} entries and its checkpoint signs {signed.size}: {_ADVICE}"
         )
-    last = segments[-1] if segments else Segment(0, log)
-    return Recovered(tree, last, size_bytes, signed.size, tuple(torn))
+    if segment.live.exists() and size_bytes < segment.live.stat().st_size:
+        torn.append(_move_tail(segment.live, size_bytes))  # (3)
+    return Recovered(edge, segment, size_bytes, signed.size, writers, tuple(torn))
 
 
+_NEWLINE: Final = 10
 _ADVICE: Final = "run `guard audit verify`, keep this directory as evidence and start a new one"
 
 
-def _check_key(log: Path, signer: Signer) -> None:
-    try:
-        found = read_small(log / VKEY, NOTE_BYTES_MAX).decode(errors="replace").strip()
-    except FileNotFoundError:
-        found = "no key"
-    if found != signer.vkey:
+def _check_key(log: Path, verifier: Verifier) -> None:
+    found = keys_of(log)[-1]
+    if found != verifier:
         raise AuditFault(
-            f"{log} is signed by `{found[:120]}` and the key at hand is `{signer.vkey}`: "
-            "use the old key, or a new directory"
+            f"{log} is signed by `{found}` and the key at hand is `{verifier}`: use that key, "
+            "change keys with `guard audit rotate-key`, or name a new directory"
         )
 
 
-def _latest(log: Path, verifier: Verifier, origin: str) -> Checkpoint:
+def _latest(log: Path, origin: str) -> Checkpoint:
     """The newest signed checkpoint. A crash can leave the history one ahead of `checkpoint`."""
-    latest = _parse(log / CHECKPOINT, read_small(log / CHECKPOINT, NOTE_BYTES_MAX), verifier)
+    keys = keys_of(log)
+    latest = _parse(log / CHECKPOINT, read_small(log / CHECKPOINT, NOTE_BYTES_MAX), keys)
     history, _ = notes.split_notes(_tail(log / HISTORY))
     for note in history[-1:]:
-        newest = _parse(log / HISTORY, note, verifier)
+        newest = _parse(log / HISTORY, note, keys)
         latest = max(latest, newest, key=lambda checkpoint: checkpoint.size)
     if latest.origin != origin:
         raise LogCorrupt(
@@ -135,11 +143,14 @@ def _latest(log: Path, verifier: Verifier, origin: str) -> Checkpoint:
     return latest
 
 
-def _parse(path: Path, note: bytes, verifier: Verifier) -> Checkpoint:
-    try:
-        return notes.parse(note, verifier)
-    except LogCorrupt as error:
-        raise LogCorrupt(f"{path} is not a valid checkpoint: {error}; {_ADVICE}") from error
+def _parse(path: Path, note: bytes, keys: list[Verifier]) -> Checkpoint:
+    # A crash while the key changed can leave the last checkpoint with the key before.
+    for verifier in (*keys[-2:-1], keys[-1]):
+        try:
+            return notes.parse(note, verifier)
+        except LogCorrupt as error:
+            fault = error
+    raise LogCorrupt(f"{path} is not a valid checkpoint: {fault}; {_ADVICE}") from fault
 
 
 def _tail(path: Path) -> bytes:
@@ -167,63 +178,57 @@ def _mend_history(log: Path) -> list[Torn]:
     return [_move_tail(path, path.stat().st_size - len(rest))] if rest else []
 
 
-def _check_root(log: Path, tree: Tree, signed: Checkpoint) -> None:
-    if tree.root() != signed.root:
-        raise LogCorrupt(
-            f"the first {signed.size} entries of {log} are not those that were signed: {_ADVICE}"
-        )
-
-
-def _read(segment: Segment, tree: Tree, signed: Checkpoint, *, is_last: bool) -> int:
-    """Add the entries of a segment to the tree; how many bytes of it are whole entries."""
-    offset = 0
-    good_bytes = 0
-    rebuilt: list[bytes] = []  # bounded by the size of a segment
-    bytes_max = segment.records.stat().st_size  # no line is shorter than its hash
-    stored = read_small(segment.hashes, bytes_max) if segment.hashes.exists() else b""
-    for line in lines_of(segment.records):
-        index = tree.size
-        is_signed = index < signed.size
-        if line[-1] != 10 or not (is_signed or _is_entry(line)):
-            if is_signed or not is_last:
-                raise LogCorrupt(f"entry {index} in {segment.records} is unreadable: {_ADVICE}")
-            break
-        leaf = leaf_hash(line[:-1])
-        if not rebuilt and stored[good_bytes : good_bytes + HASH_BYTES] == leaf:  # (3)
-            good_bytes += HASH_BYTES
-        elif is_signed and not rebuilt and len(stored) >= good_bytes + HASH_BYTES:
-            raise LogCorrupt(
-                f"entry {index} in {segment.records} at byte {offset} and its stored hash "
-                f"contradict each other: {_ADVICE}"
-            )
-        else:
-            rebuilt.append(leaf)
-        tree.append(leaf)
-        offset += len(line)
-        if tree.size == signed.size:
-            _check_root(segment.directory, tree, signed)
-    if rebuilt or len(stored) != good_bytes:
-        _rewrite_tail(segment.hashes, good_bytes, b"".join(rebuilt))
-    return offset
-
-
-def _is_entry(line: bytes) -> bool:
+def _writers(log: Path, segments: list[Segment], signed_size: int) -> tuple[dict[str, int], int]:
+    """The next number of each spool, and up to which index entries were counted for it (4)."""
     try:
-        _decoder.decode(line)
+        state = _state_decoder.decode(read_small(log / STATE, STATE_BYTES_MAX))
+    except (FileNotFoundError, msgspec.MsgspecError):
+        state = None
+    first = segments[-1].first if segments else 0
+    if state is not None and first <= state.size <= signed_size:
+        return dict(state.writers), state.size
+    writers: dict[str, int] = {}
+    for segment in segments[:-1]:
+        for line in lines_of(segment.path):
+            _count(writers, line)
+    return writers, first
+
+
+def _count(writers: dict[str, int], line: bytes) -> bool:
+    """Count an entry for its writer; whether it is one."""
+    try:
+        head = _decoder.decode(line)
     except (msgspec.MsgspecError, ValueError):
         return False
+    writers[head.writer] = max(head.writer_seq + 1, writers.get(head.writer, 0))
     return True
 
 
-def _rewrite_tail(path: Path, keep_bytes: int, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.ftruncate(descriptor, keep_bytes)
-        os.lseek(descriptor, keep_bytes, os.SEEK_SET)
-        write_whole(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _read(
+    segment: Segment, edge: Edge, signed: Checkpoint, *, writers: dict[str, int], known_size: int
+) -> int:
+    """Add the entries of the live segment to the tree; how many bytes of it are whole entries."""
+    _check_root(segment.directory, edge, signed)
+    if not segment.live.exists():
+        return 0
+    offset = 0
+    for line in lines_of(segment.live):
+        is_whole = line[-1] == _NEWLINE and (edge.size < known_size or _count(writers, line))
+        if not is_whole:
+            if edge.size < signed.size:
+                raise LogCorrupt(f"entry {edge.size} in {segment.live} is unreadable: {_ADVICE}")
+            break
+        edge.append(sha256(b"\x00" + line[:-1]).digest())
+        offset += len(line)
+        _check_root(segment.directory, edge, signed)
+    return offset
+
+
+def _check_root(log: Path, edge: Edge, signed: Checkpoint) -> None:
+    if edge.size == signed.size and edge.root() != signed.root:
+        raise LogCorrupt(
+            f"the first {signed.size} entries of {log} are not those that were signed: {_ADVICE}"
+        )
 
 
 def _move_tail(path: Path, offset: int) -> Torn:

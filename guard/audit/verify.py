@@ -1,148 +1,169 @@
 """Offline verification of a directory: nothing but its files, a key, and what was kept outside.
 
-(1) the key: the one given; else the one in the directory, which is not independent of it;
-(2) the checkpoints of each log: signatures, origin, order, and that the latest is in the history;
+(1) the keys: the one given; else those in the directory, which are not independent of it;
+(2) the checkpoints: signatures, origin, order, and that the latest is in the history;
 (3) the entries against stored hashes and checkpoints (check.py);
-(4) a checkpoint kept outside: what it signs must still be a prefix;
-(5) the story: numbers missing in a session, intents without outcome.
+(4) checkpoints kept outside or signed by a witness: what they sign must still be a prefix;
+(5) which key was good for which checkpoint, as the log itself says;
+(6) the story: numbers missing, intents without outcome; what was pruned, and what is spooled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
-from ..errors import AuditFault, ConfigError, LogCorrupt
+from ..errors import AuditFault, LogCorrupt
 from ..keys.signing import Verifier
 from . import checkpoint as notes
-from .check import Head, LogCheck, Mark
-from .checkpoint import NOTE_BYTES_MAX, Checkpoint
-from .files import CHECKPOINT, HISTORY, VKEY, log_directories, read_small, segments_of
-from .report import DAMAGES_MAX, ORPHANS_MAX, Damage, LogState, Report, SessionGap
+from .anchors import WitnessKey, cosignatures_of
+from .check import LogCheck, Mark
+from .checkpoint import Checkpoint
+from .files import CHECKPOINT, COSIGNED, EXCERPT, HISTORY, SPOOL, read_small, segments_of
+from .frames import count_spooled
+from .keyring import keys_of
+from .report import DAMAGES_MAX, ORPHANS_MAX, Damage, Report, SessionGap
+from .story import Story
 
-__all__ = ["Damage", "LogState", "Report", "SessionGap", "verify"]
+__all__ = ["Damage", "Report", "SessionGap", "verify"]
 
-_EFFECTS_THAT_RUN: Final = frozenset(("allow", "redact", "route"))
-_GAPS_MAX: Final = 1_000
 # A live writer may be half way through a note, for microseconds; a torn note stays torn.
 _READS_MAX: Final = 3
+# A line for each entry of a person, at most: a million of them.
+EXCERPT_BYTES_MAX: Final = 32 * 1024 * 1024
+_OUTSIDE: Final = "a checkpoint kept outside"
 
 
 def verify(
-    directory: Path | str, *, vkey: Verifier | None = None, checkpoint: str | None = None
+    directory: Path | str,
+    *,
+    vkey: Verifier | None = None,
+    checkpoints: Sequence[str] = (),
+    witnesses: Sequence[WitnessKey] = (),
 ) -> Report:
-    """Check all logs below `directory`; raises AuditFault when there are none.
+    """Check the log in `directory`; raises AuditFault when there is none to check.
 
-    `vkey` is the public key as it was kept elsewhere, `checkpoint` the text of an older checkpoint:
-    with it, a log that was cut off or rewritten since is found even if the key was stolen.
+    `vkey` is the public key as it was kept elsewhere, `checkpoints` the texts of older ones: with
+    them, a log that was cut off or rewritten since is found even if the key was stolen.
+    A checkpoint that one of `witnesses` signed too counts as one kept outside.
     """
     directory = Path(directory)
-    found = log_directories(directory)
-    # A process that has just made its directory has signed nothing yet.
-    logs = [log for log in found if (log / CHECKPOINT).exists() or segments_of(log)]
-    if not logs:
-        raise AuditFault(f"no audit log in {directory}: expected log-00 below it")
-    verification = _Verification(vkey)
-    for log in found:
-        if log not in logs:
-            verification.note(f"{log.name} is empty: no checkpoint and no entries")
-    outside = _origin_of(checkpoint) if checkpoint is not None else None
-    states = []
+    kept = [_kept(text) for text in checkpoints]
     try:
-        for log in logs:
-            is_meant = outside is not None and outside.rpartition("/")[2] == log.name
-            states.append(verification.check(log, checkpoint if is_meant else None))
+        if not (directory / CHECKPOINT).exists() and not segments_of(directory):
+            if not kept:
+                raise AuditFault(f"no audit log in {directory}: expected `{CHECKPOINT}` there")
+            return _Verification(directory, vkey, witnesses).of_nothing(kept)
+        return _Verification(directory, vkey, witnesses).run(kept)
     except OSError as error:
         raise AuditFault(f"cannot read {error.filename}: {error.strerror}") from error
-    if outside is not None and outside.rpartition("/")[2] not in {log.name for log in logs}:
-        verification.damage(
-            outside[:120], "log_missing", "the checkpoint kept outside is of a log that is not here"
-        )
-    return verification.report(states)
 
 
-def _origin_of(text: str) -> str:
-    origin = text.split("\n", 1)[0]
-    if "\n\n— " not in text or not origin:
+def _kept(text: str) -> bytes:
+    if "\n\n— " not in text:
         raise AuditFault(
-            "the checkpoint kept outside is not one: expected the text that `checkpoint` in a log "
+            "a checkpoint kept outside is not one: expected the text that `checkpoint` in a log "
             "holds, from its first line to its signature"
         )
-    return origin
+    return text.encode()
 
 
 class _Verification:
-    """Findings over all logs."""
+    """One run over a directory, and its findings."""
 
-    def __init__(self, vkey: Verifier | None) -> None:
+    def __init__(self, log: Path, vkey: Verifier | None, witnesses: Sequence[WitnessKey]) -> None:
+        self._log = log
         self._vkey = vkey
+        self._witnesses = witnesses
         self._damages: list[Damage] = []
         self._omitted = 0
         self._notes: list[str] = []
-        self._sessions: dict[str, list[list[int]]] = {}
-        self._waiting: dict[str, None] = {}  # intents; a dict keeps their order
-        self._early: set[str] = set()  # outcomes that were read before their intent
+        self._story = Story(self._add)
+        self._keys: list[Verifier] = []
+        self._signed_by: list[tuple[int, Mark]] = []  # number of the key
 
-    def check(self, log: Path, trusted: str | None) -> LogState:
-        """One log."""
-        verifier = self._key_of(log)  # (1)
-        marks = self._checkpoints(log, verifier)  # (2)
+    def run(self, kept: list[bytes]) -> Report:
+        """All checks."""
+        self._keys = self._known_keys()  # (1)
+        marks = self._checkpoints()  # (2)
         latest = max(marks, key=lambda mark: mark.checkpoint.size).checkpoint if marks else None
-        if trusted is not None and verifier is not None:  # (4)
-            marks += self._trusted(log, trusted, verifier, latest)
+        signed = latest.size if latest is not None else 0
+        outside = self._outside(kept, latest)  # (4)
         check = LogCheck(  # (3)
-            log,
-            marks,
-            signed=latest.size if latest is not None else 0,
+            self._log,
+            [*marks, *outside],
+            signed=signed,
             report=self._add,
             note=self._notes.append,
-            follow=self._follow,
+            follow=self._story.follow,
+            on_missing=self._story.skip,
         )
         check.run()
-        return LogState(
-            log=log.name,
-            origin=latest.origin if latest is not None else None,
-            entries=check.size,
-            root=check.tree.root().hex() if check.tree is not None else "",
-            signed=latest.size if latest is not None else 0,
-            signed_root=latest.root.hex() if latest is not None else None,
-            checkpoints=len(marks),
-            segments=len(check.segments),
-            vkey=str(verifier) if verifier is not None else None,
-        )
+        runs = self._excerpt()
+        self._sealed(check)
+        self._missing(check, signed, runs)
+        self._check_keys()  # (5)
+        witnessed = max((m.checkpoint.size for m in outside), default=0)
+        if witnessed < signed:
+            self._notes.append(
+                f"entries from {witnessed} on are not witnessed: who has the key can cut them off "
+                "or write them anew; keep a checkpoint elsewhere and pass it"
+            )
+        return self._report(check, latest, len(marks), witnessed, is_excerpt=runs is not None)
 
-    def report(self, states: list[LogState]) -> Report:
-        """Everything, once all logs were read."""
-        gaps = self._gaps()  # (5)
+    def of_nothing(self, kept: list[bytes]) -> Report:
+        """The report where the log itself is gone."""
+        for note in kept:
+            origin = note.split(b"\n", 1)[0].decode(errors="replace")
+            self._damage(
+                "log_missing",
+                f"{_OUTSIDE} is of the log `{origin[:120]}`, and nothing is here",
+            )
+        return self._report(None, None, 0, 0)
+
+    def _report(
+        self, check: LogCheck | None, latest: Checkpoint | None, checkpoints: int,
+        witnessed: int, *, is_excerpt: bool = False,
+    ) -> Report:  # fmt: skip
+        story = self._story
+        gaps = [] if is_excerpt else story.gaps()  # (6)
         for gap in gaps:
-            numbers = f"{gap.first_missing} to {gap.last_missing}"
-            self.damage("", "session_gap", f"session {gap.session_id[:64]} lacks entries {numbers}")
-        orphans = tuple(self._waiting)
+            self._damage(
+                "session_gap",
+                f"session {gap.session_id[:64]} lacks entries {gap.first_missing} to "
+                f"{gap.last_missing}",
+            )
         if self._vkey is None:
             self._notes.append(
                 "the key came from the directory itself: it shows that the log is whole, not who "
                 "wrote it; keep log.vkey elsewhere and pass it to be sure"
             )
+        tree = check.tree if check is not None else None
         return Report(
             ok=not self._damages,
             is_key_independent=self._vkey is not None,
-            entries=sum(state.entries for state in states),
-            logs=tuple(states),
+            is_excerpt=is_excerpt,
+            origin=latest.origin if latest is not None else None,
+            vkeys=tuple(map(str, self._keys)),
+            entries=check.size if check is not None else 0,
+            root=tree.root().hex() if tree is not None else "",
+            signed=latest.size if latest is not None else 0,
+            signed_root=latest.root.hex() if latest is not None else None,
+            witnessed=witnessed,
+            checkpoints=checkpoints,
+            segments=len(check.segments) if check is not None else 0,
+            spooled=self._spooled(),
             damages=tuple(self._damages),
             damages_omitted=self._omitted,
             session_gaps=tuple(gaps),
-            orphans=orphans[:ORPHANS_MAX],
-            orphans_omitted=max(0, len(orphans) - ORPHANS_MAX),
+            orphans=tuple(story.orphans[:ORPHANS_MAX]),
+            orphans_omitted=max(0, len(story.orphans) - ORPHANS_MAX),
+            strays=tuple(story.strays[:ORPHANS_MAX]),
+            strays_omitted=max(0, len(story.strays) - ORPHANS_MAX),
             notes=tuple(self._notes),
         )
-
-    def note(self, text: str) -> None:
-        """Say something that is no damage."""
-        self._notes.append(text)
-
-    def damage(self, log: str, kind: str, detail: str) -> None:
-        """Report something that has no place in a segment."""
-        self._add(Damage(log=log, kind=kind, detail=detail))
 
     def _add(self, damage: Damage) -> None:
         if len(self._damages) < DAMAGES_MAX:
@@ -150,121 +171,176 @@ class _Verification:
         else:
             self._omitted += 1
 
-    def _key_of(self, log: Path) -> Verifier | None:
-        found = None
-        try:
-            text = read_small(log / VKEY, NOTE_BYTES_MAX).decode()
-            found = Verifier.from_text(text)
-            if text != f"{found}\n":
-                raise ConfigError("more than the line of one key")
-        except FileNotFoundError:
-            self.damage(log.name, "key", f"{VKEY} is missing")
-        except (ConfigError, UnicodeDecodeError) as error:
-            what = str(error) if isinstance(error, ConfigError) else "not text"
-            self.damage(log.name, "key", f"{VKEY} is not a public key: {what}")
-        if self._vkey is None:
-            return found
-        if found is not None and found != self._vkey:
-            self.damage(log.name, "key", f"{VKEY} is another key than the one given")
-        return self._vkey
+    def _damage(self, kind: str, detail: str, *, index: int | None = None) -> None:
+        """Report something that has no place in a segment."""
+        self._add(Damage(kind=kind, detail=detail, index=index))
 
-    def _checkpoints(self, log: Path, verifier: Verifier | None) -> list[Mark]:
-        if verifier is None:
-            return []
-        marks: list[Mark] = []
+    def _known_keys(self) -> list[Verifier]:
+        try:
+            keys = keys_of(self._log)
+        except LogCorrupt as error:
+            self._damage("key", str(error))
+            return [self._vkey] if self._vkey is not None else []
+        if self._vkey is not None and self._vkey not in keys:
+            self._damage("key", "the log is signed by other keys than the one given")
+            return [self._vkey]
+        return keys
+
+    def _checkpoints(self) -> list[Mark]:
         # The latest first: a live log writes the history before it.
-        newest = self._read(log, CHECKPOINT)
+        newest = self._read(CHECKPOINT)
         for _ in range(_READS_MAX):
-            history, rest = notes.split_notes(self._read(log, HISTORY))
+            history, rest = notes.split_notes(self._read(HISTORY))
             if not rest:
                 break
+        marks: list[Mark] = []
         for number, note in enumerate(history):
-            source = f"checkpoint {number} of {HISTORY}"
-            marks += self._mark(log, note, verifier, source, kind="history")
+            marks += self._mark(note, f"checkpoint {number} of {HISTORY}", kind="history")
         if rest:
-            self.damage(
-                log.name, "history", f"{HISTORY} ends in {len(rest)} bytes of no checkpoint"
-            )
+            self._damage("history", f"{HISTORY} ends in {len(rest)} bytes of no checkpoint")
         sizes = [mark.checkpoint.size for mark in marks]
         if sizes != sorted(sizes):
-            self.damage(log.name, "history", f"{HISTORY} is out of order")
-        latest = self._mark(log, newest, verifier, f"`{CHECKPOINT}`", kind="checkpoint")
+            self._damage("history", f"{HISTORY} is out of order")
+        if sizes[:1] not in ([0], []):
+            self._damage(
+                "history", f"{HISTORY} begins at {sizes[0]} entries: its start was cut off"
+            )
+        latest = self._mark(newest, f"`{CHECKPOINT}`", kind="checkpoint")
         if latest and newest not in history:
-            self.damage(
-                log.name,
+            self._damage(
                 "history",
                 f"the note in {CHECKPOINT} is not in {HISTORY}: one of the two was changed",
             )
-        return marks + latest
+        marks += latest
+        if len({mark.checkpoint.origin for mark in marks}) > 1:
+            self._damage("history", f"{HISTORY} holds checkpoints of more than one log")
+        return marks
 
-    def _read(self, log: Path, name: str) -> bytes:
+    def _read(self, name: str) -> bytes:
         try:
-            return (log / name).read_bytes()
+            return (self._log / name).read_bytes()
         except FileNotFoundError:
-            self.damage(log.name, "history" if name == HISTORY else "checkpoint", "it is missing")
+            self._damage("history" if name == HISTORY else "checkpoint", f"{name} is missing")
             return b""
 
-    def _mark(
-        self, log: Path, note: bytes, verifier: Verifier, source: str, *, kind: str
-    ) -> list[Mark]:
+    def _mark(self, note: bytes, source: str, *, kind: str, is_trusted: bool = False) -> list[Mark]:
+        """The checkpoint of a note, if one of the keys signed it."""
         if not note:
             return []
-        try:
-            checkpoint = notes.parse(note, verifier)
-        except LogCorrupt as error:
-            self.damage(log.name, kind, f"{source} is not valid: {error}")
-            return []
-        if checkpoint.origin.rpartition("/")[2] != log.name:
-            self.damage(log.name, kind, f"{source} is of the log {checkpoint.origin[:120]}")
-            return []
-        return [Mark(checkpoint, source)]
-
-    def _trusted(
-        self, log: Path, text: str, verifier: Verifier, latest: Checkpoint | None
-    ) -> list[Mark]:
-        source = "the checkpoint kept outside"
-        try:
-            checkpoint = notes.parse(text.encode(), verifier)
-        except LogCorrupt as error:
-            self.damage(log.name, "key", f"{source} is not signed by the key of this log: {error}")
-            return []
-        if latest is not None and latest.origin != checkpoint.origin:
-            self.damage(log.name, "checkpoint", f"{source} has another origin than this log")
-        return [Mark(checkpoint, source, is_trusted=True)]
-
-    def _follow(self, head: Head) -> None:
-        if head.kind == "intent":
-            if head.decision_id in self._early:
-                self._early.discard(head.decision_id)
-            elif head.effect in _EFFECTS_THAT_RUN:
-                self._waiting[head.decision_id] = None
-        elif head.kind == "outcome" and head.ref is not None:
-            if head.ref in self._waiting:
-                del self._waiting[head.ref]
-            else:
-                self._early.add(head.ref)
-        if head.session_id:
-            self._number(head.session_id, head.session_seq)
-
-    def _number(self, session_id: str, number: int) -> None:
-        ranges = self._sessions.get(session_id)
-        if ranges is None:
-            self._sessions[session_id] = [[number, number]]
-        elif ranges[-1][1] + 1 == number:
-            ranges[-1][1] = number
-        elif not ranges[-1][0] <= number <= ranges[-1][1]:
-            ranges.append([number, number])
-
-    def _gaps(self) -> list[SessionGap]:
-        """Ranges are few: entries of one session come nearly in order."""
-        gaps: list[SessionGap] = []
-        for session_id, ranges in self._sessions.items():
-            if len(ranges) == 1:
+        fault: LogCorrupt | None = None
+        for number in range(len(self._keys) - 1, -1, -1):
+            try:
+                mark = Mark(notes.parse(note, self._keys[number]), source, is_trusted)
+            except LogCorrupt as error:
+                fault = fault or error
                 continue
-            ranges.sort()
-            high = ranges[0][1]
-            for first, last in ranges[1:]:
-                if first > high + 1 and len(gaps) < _GAPS_MAX:
-                    gaps.append(SessionGap(session_id, high + 1, first - 1))
-                high = max(high, last)
-        return gaps
+            self._signed_by.append((number, mark))
+            return [mark]
+        if fault is not None:
+            self._damage(kind, f"{source} is not valid: {fault}")
+        return []
+
+    def _outside(self, kept: list[bytes], latest: Checkpoint | None) -> list[Mark]:
+        marks: list[Mark] = []
+        for note in kept:
+            marks += self._mark(note, _OUTSIDE, kind="key", is_trusted=True)
+        if (self._log / COSIGNED).exists():
+            cosigned, _ = notes.split_notes((self._log / COSIGNED).read_bytes())
+            for number, note in enumerate(cosigned):
+                source = f"checkpoint {number} of {COSIGNED}"
+                try:
+                    is_trusted = bool(cosignatures_of(note, self._witnesses))
+                except LogCorrupt as error:
+                    self._damage("history", f"{source} is not valid: {error}")
+                    continue
+                marks += self._mark(note, source, kind="history", is_trusted=is_trusted)
+        for mark in marks:
+            if latest is not None and latest.origin != mark.checkpoint.origin:
+                self._damage("checkpoint", f"{mark.source} has another origin than this log")
+        return [mark for mark in marks if mark.is_trusted]
+
+    def _check_keys(self) -> None:
+        changes = {vkey: index for index, vkey in reversed(self._story.key_changes)}
+        begins = [-1] + [changes.get(str(key), -2) for key in self._keys[1:]]
+        for number, key in enumerate(self._keys):
+            if begins[number] == -2:
+                self._damage("key", f"no entry of the log names the key {key}, and it signs")
+            elif number and not any(
+                by == number - 1 and mark.checkpoint.size > begins[number]
+                for by, mark in self._signed_by
+            ):
+                self._damage("key", f"the key before it does not vouch for the key {key}")
+        for by, mark in self._signed_by:
+            size = mark.checkpoint.size
+            is_retired = by + 1 < len(begins) and size > max(begins[by + 1], 0) + 1
+            if size <= begins[by] or (is_retired and begins[by + 1] >= 0):
+                self._damage("key", f"{mark.source} is signed by a key that was not good for it")
+
+    def _sealed(self, check: LogCheck) -> None:
+        """Compressed segments byte for byte: not every byte of one is in an entry."""
+        for segment in check.segments:
+            if segment.path != segment.sealed:
+                continue
+            with segment.sealed.open("rb") as file:
+                digest = file_digest(file, "sha256").hexdigest()
+            known = self._story.seals.get(segment.first)
+            if digest != known and not (known is None and check.gone):
+                self._add(
+                    Damage(
+                        kind="sealed",
+                        detail="the compressed file is not the one that the log names",
+                        segment=segment.sealed.name,
+                        index=segment.first,
+                    )
+                )
+
+    def _excerpt(self) -> list[tuple[int, int]] | None:
+        """The runs of entries that an evidence pack says it holds; None for a log."""
+        try:
+            text = read_small(self._log / EXCERPT, EXCERPT_BYTES_MAX).decode()
+            runs = [(int(first), int(last)) for first, last in map(str.split, text.splitlines())]
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            self._damage("history", f"{EXCERPT} is not lines of a first and a last entry")
+            return None
+        count = sum(last - first + 1 for first, last in runs)
+        self._notes.append(f"an excerpt: {count} entries in {len(runs)} runs, the rest is not here")
+        return runs
+
+    def _missing(self, check: LogCheck, signed: int, runs: list[tuple[int, int]] | None) -> None:
+        """What is not here: it expired, was left out of an excerpt, or was taken away."""
+        for first, last, name in check.gone:
+            if runs is not None and not any(a <= last and first <= b for a, b in runs):
+                continue
+            covered = any(
+                begin <= first and last <= end and index < signed
+                for index, begin, end in self._story.pruned
+            )
+            if covered:
+                self._notes.append(f"entries {first} to {last} expired, as the log itself says")
+            elif name is None:
+                self._damage(
+                    "truncated", f"entries {first} to {last} are signed and not here: the end was "
+                    "cut off", index=first,
+                )  # fmt: skip
+            else:
+                self._damage(
+                    "segment_missing",
+                    f"entries {first} to {last} are not here: a file before {name} was removed, "
+                    "renamed or cut off",
+                    index=first,
+                )
+
+    def _spooled(self) -> int:
+        directory = self._log / SPOOL
+        count = torn = 0
+        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+            if path.is_dir() and not path.name.startswith("."):
+                whole, is_torn = count_spooled(path, self._story.next_of(path.name))
+                count, torn = count + whole, torn + is_torn
+        if count:
+            self._notes.append(f"{count} entries were handed over and are not sequenced yet")
+        if torn:
+            self._notes.append(f"{torn} spools end in an unfinished write")
+        return count

@@ -20,7 +20,11 @@ _VERBS: Final = {
     "decide": ("decide", "Decide one request from a file or stdin: the decision and its reasons."),
     "explain": ("decide", "The same, with every stage: rules in scope, which fired, evidence."),
     "policy": ("policy", "Check and test policies."),
-    "audit": ("audit", "Query, show and verify the audit log."),
+    "audit": ("audit", "Query, verify, export and run the audit log."),
+    "erase": ("privacy", "Erase a data subject: destroy its keys, with a certificate."),
+    "hold": ("privacy", "Legal holds: what must not be erased and does not expire."),
+    "expire": ("privacy", "Destroy what is older than its retention class allows."),
+    "open": ("privacy", "Open sealed values of an entry; the opening is recorded."),
 }
 
 

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from ..assemble import bundle_of
-from ..audit.entry import Entry
+from ..audit import Durability, Entry
 from ..clock import SYSTEM_CLOCK, SystemClock
 from ..config import load_config, load_tools
 from ..decision import Decision, Effect
@@ -141,6 +141,16 @@ class _Nowhere:
 
     def append(self, entry: Entry) -> int:
         raise AuditFault("guard decide records nothing")
+
+    def wait(self, number: int, durability: Durability) -> None:
+        """Nothing was recorded."""
+
+    async def wait_async(self, number: int, durability: Durability) -> None:
+        """Nothing was recorded."""
+
+    def checkpoint(self) -> str:
+        """Nothing was recorded."""
+        return ""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -160,7 +160,9 @@ def _why(entry: Entry) -> str:
 
 def _overhead(entries: list[Entry]) -> dict[str, float]:
     """Time of the decisions, in microseconds, from the records themselves."""
-    spent = sorted(entry.metrics["elapsed_ns"] / 1_000 for entry in entries)
+    spent = sorted(
+        entry.metrics["elapsed_ns"] / 1_000 for entry in entries if "elapsed_ns" in entry.metrics
+    )
     return {
         "total": round(sum(spent), 1),
         "per_decision_mean": round(sum(spent) / len(spent), 1),

@@ -17,7 +17,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -39,62 +39,25 @@ _MAC_PREFIX: Final = "MAC+KEY+"
 _NAME: Final = re.compile(r"[^\s+\x00-\x1f\x7f-\x9f]{1,200}")
 
 
-class Signer:
-    """Signs with Ed25519 under a name; `vkey` is what verifiers need."""
-
-    __slots__ = ("_private", "name", "verifier")
-
-    def __init__(self, name: str, seed: bytes) -> None:
-        if not is_key_name(name):
-            raise ConfigError(
-                "a key name is 1 to 200 characters without spaces and plus signs, such as `guard`"
-            )
-        self.name = name
-        self._private = Ed25519PrivateKey.from_private_bytes(seed)
-        self.verifier = Verifier(name, self._private.public_key().public_bytes_raw())
-
-    @classmethod
-    def load_or_create(cls, path: Path | str, *, name: str = "guard/audit") -> Signer:
-        """The key of `path`, created with this name when there is none; raises ConfigError."""
-        path = Path(path)
-        line = _load_or_create(path, lambda: _private_line(name, secrets.token_bytes(KEY_BYTES)))
-        try:
-            found_name, key_id, encoded = line.removeprefix(_PRIVATE_PREFIX).split("+", 2)
-            seed = _decode(encoded)
-            signer = cls(found_name, seed)
-        except ValueError as error:
-            raise _malformed(path, "a private key as guard writes it") from error
-        if not line.startswith(_PRIVATE_PREFIX) or key_id != signer.verifier.key_id.hex():
-            raise _malformed(path, "a private key as guard writes it")
-        return signer
-
-    @property
-    def vkey(self) -> str:
-        """The public key as one line of text."""
-        return str(self.verifier)
-
-    def sign(self, message: bytes) -> bytes:
-        """64 bytes."""
-        return self._private.sign(message)
-
-
 class Verifier:
     """A named Ed25519 public key."""
 
     __slots__ = ("_public", "key_id", "name", "public_bytes")
+    algorithm: ClassVar[bytes] = ED25519
 
     def __init__(self, name: str, public_bytes: bytes) -> None:
         self.name = name
         self.public_bytes = public_bytes
-        self.key_id = _key_id(name, public_bytes)
+        named = name.encode() + b"\n" + self.algorithm + public_bytes
+        self.key_id = hashlib.sha256(named).digest()[:KEY_ID_BYTES]
         self._public = Ed25519PublicKey.from_public_bytes(public_bytes)
 
     @classmethod
-    def from_text(cls, text: str) -> Verifier:
+    def from_text(cls, text: str) -> Self:
         """The key of one vkey line; raises ConfigError."""
         try:
             name, key_id, encoded = text.strip("\r\n").split("+", 2)
-            verifier = cls(name, _decode(encoded))
+            verifier = cls(name, _decode(encoded, cls.algorithm))
         except ValueError as error:
             raise ConfigError(
                 "malformed public key: expected `<name>+<key id>+<base64>` as in log.vkey"
@@ -106,7 +69,7 @@ class Verifier:
         return verifier
 
     def __str__(self) -> str:
-        encoded = base64.b64encode(ED25519 + self.public_bytes).decode()
+        encoded = base64.b64encode(self.algorithm + self.public_bytes).decode()
         return f"{self.name}+{self.key_id.hex()}+{encoded}"
 
     def __eq__(self, other: object) -> bool:
@@ -122,6 +85,52 @@ class Verifier:
         except InvalidSignature:
             return False
         return True
+
+
+class Signer:
+    """Signs with Ed25519 under a name; `vkey` is what verifiers need."""
+
+    __slots__ = ("_private", "name", "verifier")
+    verifier_type: ClassVar[type[Verifier]] = Verifier
+
+    def __init__(self, name: str, seed: bytes) -> None:
+        if not is_key_name(name):
+            raise ConfigError(
+                "a key name is 1 to 200 characters without spaces and plus signs, such as `guard`"
+            )
+        self.name = name
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self.verifier = self.verifier_type(name, self._private.public_key().public_bytes_raw())
+
+    @classmethod
+    def load_or_create(cls, path: Path | str, *, name: str = "guard/audit") -> Self:
+        """The key of `path`, created with this name when there is none; raises ConfigError."""
+        path = Path(path)
+        line = _load_or_create(path, lambda: cls._new_line(name))
+        try:
+            found_name, key_id, encoded = line.removeprefix(_PRIVATE_PREFIX).split("+", 2)
+            signer = cls(found_name, _decode(encoded, cls.verifier_type.algorithm))
+        except ValueError as error:
+            raise _malformed(path, "a private key as guard writes it") from error
+        if not line.startswith(_PRIVATE_PREFIX) or key_id != signer.verifier.key_id.hex():
+            raise _malformed(path, "a private key as guard writes it")
+        return signer
+
+    @property
+    def vkey(self) -> str:
+        """The public key as one line of text."""
+        return str(self.verifier)
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes."""
+        return self._private.sign(message)
+
+    @classmethod
+    def _new_line(cls, name: str) -> str:
+        seed = secrets.token_bytes(KEY_BYTES)
+        verifier = cls(name, seed).verifier
+        encoded = base64.b64encode(verifier.algorithm + seed).decode()
+        return f"{_PRIVATE_PREFIX}{name}+{verifier.key_id.hex()}+{encoded}"
 
 
 class Mac:
@@ -159,20 +168,12 @@ def is_key_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def _key_id(name: str, public_bytes: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public_bytes).digest()[:KEY_ID_BYTES]
-
-
-def _private_line(name: str, seed: bytes) -> str:
-    key_id = Signer(name, seed).verifier.key_id.hex()
-    return f"{_PRIVATE_PREFIX}{name}+{key_id}+{base64.b64encode(ED25519 + seed).decode()}"
-
-
-def _decode(encoded: str) -> bytes:
+def _decode(encoded: str, algorithm: bytes) -> bytes:
     raw = base64.b64decode(encoded, validate=True)
     # Base64 has spare bits: only the canonical text of a key is that key.
-    if len(raw) != KEY_BYTES + 1 or raw[:1] != ED25519 or base64.b64encode(raw) != encoded.encode():
-        raise ValueError("not an Ed25519 key")
+    is_canonical = base64.b64encode(raw) == encoded.encode()
+    if len(raw) != KEY_BYTES + 1 or raw[:1] != algorithm or not is_canonical:
+        raise ValueError("not an Ed25519 key of this algorithm")
     return raw[1:]
 
 

@@ -104,7 +104,7 @@ FIELDS: Final[dict[str, frozenset[str] | None]] = {
     "evidence": frozenset(
         ("pii", "secrets", "unscanned", "provenance", "labels", "capability", "trust", "budget")
     ),
-    "context": _names(Context) | {"now_ns"},
+    "context": _names(Context) - {"subjects"} | {"now_ns"},
     "host": _names(Host),
 }
 _TARGET_KEYS: Final = frozenset(TARGET_KEY.values())

@@ -39,6 +39,7 @@ def input_schema() -> dict[str, Any]:
         "budget": {"type": "object"},
     }
     context = _inlined(Context)["properties"] | {"now_ns": {"type": "integer"}}
+    del context["subjects"]  # whom it concerns is for the log's keys, and no business of policy
     properties: dict[str, Any] = {
         "point": {"enum": [point.value for point in Point]},
         "principal": _struct("principal"),

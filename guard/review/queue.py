@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
@@ -51,6 +52,7 @@ class ReviewItem(msgspec.Struct, frozen=True, kw_only=True):
     state: ReviewState = ReviewState.PENDING
     decided_by: str | None = None
     size_bytes: int = 0  # of the summary
+    subjects: tuple[str, ...] = ()  # pseudonyms of the data subjects whom it concerns
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -58,6 +60,9 @@ class Held(msgspec.Struct, frozen=True):
 
     result: Json
     about: Any
+
+
+Answered = Callable[[ReviewItem], None]
 
 
 class Approval(msgspec.Struct, frozen=True):
@@ -90,6 +95,7 @@ class ReviewQueue:
         summary: Json,
         review_id: str,
         now_ns: int,
+        subjects: tuple[str, ...] = (),
     ) -> ReviewItem:
         """The pending review of this digest and queue, opened now unless it already is."""
         with self.lock:
@@ -113,6 +119,7 @@ class ReviewQueue:
                 opened_ns=now_ns,
                 expires_ns=now_ns + duty.ttl_s * NS_PER_S,
                 size_bytes=size_bytes,
+                subjects=subjects,
             )
             self._items[item.id] = item
             self._by_digest[digest, duty.queue] = item.id
@@ -124,13 +131,20 @@ class ReviewQueue:
             self._expire(now_ns)
             return tuple(i for i in self._items.values() if i.state is ReviewState.PENDING)
 
-    def approve(self, review_id: str, *, by: str, now_ns: int) -> ReviewItem:
-        """Record that `by` approves; raises ReviewFault for a requester's own or a late answer."""
-        return self._answer(review_id, ReviewState.APPROVED, by, now_ns)
+    def approve(
+        self, review_id: str, *, by: str, now_ns: int, record: Answered = lambda item: None
+    ) -> ReviewItem:
+        """Take it that `by` approves; raises ReviewFault for a requester's own or a late answer.
 
-    def reject(self, review_id: str, *, by: str, now_ns: int) -> ReviewItem:
-        """Record that `by` says no: the same call is denied until the review expires."""
-        return self._answer(review_id, ReviewState.REJECTED, by, now_ns)
+        `record` gets the answered review first; what it raises leaves the review as it was.
+        """
+        return self._answer(review_id, ReviewState.APPROVED, by, now_ns, record)
+
+    def reject(
+        self, review_id: str, *, by: str, now_ns: int, record: Answered = lambda item: None
+    ) -> ReviewItem:
+        """Take it that `by` says no: the same call is denied until the review expires."""
+        return self._answer(review_id, ReviewState.REJECTED, by, now_ns, record)
 
     def consume(self, digest: str, queues: tuple[str, ...], now_ns: int) -> Approval:
         """Use up the answers for this digest. Nothing is used unless every queue has answered."""
@@ -174,7 +188,17 @@ class ReviewQueue:
             self._drop(items)
             return held, tuple(sorted({str(item.decided_by) for item in items}))
 
-    def _answer(self, review_id: str, state: ReviewState, by: str, now_ns: int) -> ReviewItem:
+    def purge(self, pseudonym: str) -> dict[str, int]:
+        """Drop every review and held result that concerns a data subject; how many of each."""
+        with self.lock:
+            gone = [item for item in self._items.values() if pseudonym in item.subjects]
+            held_before = len(self._held)
+            self._drop(gone)
+            return {"reviews": len(gone), "held_results": held_before - len(self._held)}
+
+    def _answer(
+        self, review_id: str, state: ReviewState, by: str, now_ns: int, record: Answered
+    ) -> ReviewItem:
         with self.lock:
             self._expire(now_ns)
             item = self._items.get(review_id)
@@ -185,6 +209,7 @@ class ReviewQueue:
             if by == item.requester or not by:
                 raise ReviewFault("a review is answered by a named person, never by its requester")
             answered = msgspec.structs.replace(item, state=state, decided_by=by)
+            record(answered)
             self._items[review_id] = answered
             return answered
 

@@ -40,6 +40,7 @@ def governed_tool(tool: BaseTool, interceptor: Interceptor, *, source: object | 
             # A tool that is not async comes by here from its own `ainvoke`.
             return kind.invoke(governed, given, config, **kwargs)
         attempt = _Attempt(interceptor, governed, source, given)
+        attempt.granted(interceptor.before(attempt.request))
         before = _ATTEMPT.set(attempt)
         try:
             output = kind.invoke(governed, attempt.given, config, **kwargs)
@@ -51,6 +52,7 @@ def governed_tool(tool: BaseTool, interceptor: Interceptor, *, source: object | 
 
     async def ainvoke(given: Any, config: Any = None, **kwargs: Any) -> Any:
         attempt = _Attempt(interceptor, governed, source, given)
+        attempt.granted(await interceptor.abefore(attempt.request))
         before = _ATTEMPT.set(attempt)
         try:
             output = await kind.ainvoke(governed, attempt.given, config, **kwargs)
@@ -106,22 +108,27 @@ class _Attempt:
         self.governed = governed
         self.source = source
         self.is_ended = False
-        is_call = isinstance(given, Mapping) and given.get("type") == "tool_call"
-        arguments = given["args"] if is_call else given
-        visible, defaults = _visible(governed, arguments)
-        call_id = given.get("id") if is_call else None
-        permit = interceptor.before(request_of(interceptor, governed.name, visible, call_id))
+        self.given = given
+        self.is_call = isinstance(given, Mapping) and given.get("type") == "tool_call"
+        self.arguments = given["args"] if self.is_call else given
+        self.visible, self.defaults = _visible(governed, self.arguments)
+        call_id = given.get("id") if self.is_call else None
+        self.request = request_of(interceptor, governed.name, self.visible, call_id)
+
+    def granted(self, permit: Permit | Outcome) -> None:
+        """Go on under this permit; raises Stopped where it is none."""
         if isinstance(permit, Outcome):
-            raise stop(permit, source=source, is_before=True)
+            raise stop(permit, source=self.source, is_before=True)
         self.permit: Permit = permit
         # INVARIANT: what the tool gets is the snapshot that was decided, and what was injected.
         sent = permit.target
-        if isinstance(visible, dict):
+        if isinstance(self.visible, dict):
             # A default that stays as it is, the tool fills in: its schema need not accept it.
-            kept = {k: v for k, v in sent.items() if k not in defaults or v != defaults[k]}
-            given_too = arguments if isinstance(arguments, dict) else {}
-            sent = {**{k: v for k, v in given_too.items() if k not in visible}, **kept}
-        self.given = {**given, "args": sent} if is_call else sent
+            same = self.defaults
+            kept = {k: v for k, v in sent.items() if k not in same or v != same[k]}
+            given = self.arguments if isinstance(self.arguments, dict) else {}
+            sent = {**{k: v for k, v in given.items() if k not in self.visible}, **kept}
+        self.given = {**self.given, "args": sent} if self.is_call else sent
 
     def formed(self, value: Any) -> Any:
         """The result as it may go on; raises Stopped where it is withheld."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from guard.audit import AuditLog, Entry
 from guard.audit.entry import timestamp_of
+from guard.audit.files import lines_of, segments_of
+from guard.audit.sequence import Rolling
 from guard.keys import Mac, Signer
 
 NOON_NS = 1_736_942_400_000_000_000
@@ -35,13 +39,27 @@ def entry(number: int = 0, **fields: Any) -> Entry:
 
 
 def open_log(directory: Path, **options: Any) -> AuditLog:
-    """The log of a test, under a fixed key."""
-    return AuditLog.open(directory, signer=SIGNER, mac=MAC, **options)
+    """The log of a test, under a fixed key. Its spool is small: a file of zeros costs time."""
+    return AuditLog.open(
+        directory,
+        **{"signer": SIGNER, "mac": MAC, "origin": "guard/audit", "spool_bytes": 1 << 18} | options,
+    )
 
 
-def written(directory: Path, count: int, **options: Any) -> Path:
-    """A closed log of `count` entries; its `log-00`."""
-    with open_log(directory, **options) as log:
+def entries_of(directory: Path) -> list[Entry]:
+    """What is in a log, in its order."""
+    return [
+        msgspec.json.decode(line, type=Entry)
+        for segment in segments_of(directory)
+        for line in lines_of(segment.path)
+    ]
+
+
+def written(directory: Path, count: int, *, signed_every: int = 0, **rolling: int) -> Path:
+    """A closed log of `count` entries with a checkpoint every so many; its directory."""
+    with open_log(directory, rolling=Rolling(**rolling)) as log:
         for number in range(count):
             log.append(entry(number))
-    return directory / "log-00"
+            if signed_every and (number + 1) % signed_every == 0:
+                log.checkpoint()
+    return directory

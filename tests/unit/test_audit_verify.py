@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +11,24 @@ import msgspec
 import pytest
 from support.entries import MAC, SIGNER, entry, open_log, written
 
-from guard.audit import AuditLog
-from guard.audit.checkpoint import Checkpoint, sign
-from guard.audit.merkle import Tree, leaf_hash
+from guard.audit.checkpoint import Checkpoint, sign, split_notes
+from guard.audit.entry import encode, stamp
+from guard.audit.merkle import EMPTY_ROOT, Tree, leaf_hash
 from guard.audit.report import Report, SessionGap
 from guard.audit.verify import verify
 from guard.errors import AuditFault
 from guard.keys import Signer
 
 RECORDS = f"records-{0:020}.jsonl"
-HASHES = f"hashes-{0:020}.bin"
 
 
-def _verify(log: Path, **options: str) -> Report:
-    return verify(log.parent, vkey=SIGNER.verifier, **options)
+def _verify(log: Path, *kept: str) -> Report:
+    return verify(log, vkey=SIGNER.verifier, checkpoints=kept)
+
+
+def _tile(log: Path) -> Path:
+    (tile,) = (log / "tile/0/000.p").iterdir()
+    return tile
 
 
 def _found(report: Report) -> list[tuple[str, int | None]]:
@@ -39,28 +42,28 @@ def _lines(log: Path) -> list[bytes]:
 def test_a_whole_log_is_ok_and_its_root_is_the_signed_one(tmp_path: Path) -> None:
     log = written(tmp_path, 6)
     report = _verify(log)
-    state = report.logs[0]
-    assert (report.ok, report.damages, report.notes) == (True, (), ())
-    assert (state.entries, state.signed, state.root) == (6, 6, state.signed_root)
+    assert (report.ok, report.damages, report.spooled) == (True, (), 0)
+    assert (report.entries, report.signed, report.root) == (6, 6, report.signed_root)
+    assert [note[:31] for note in report.notes] == ["entries from 0 on are not witness"[:31]]
 
 
 @pytest.mark.parametrize(
-    "name", ["records-0", "records-2", "hashes-0", "hashes-2", "checkpoint", "checkpoints", "log"]
+    "name", ["records-0", "records-2", "tile-0", "tile-1", "checkpoint", "checkpoints", "log"]
 )
 def test_every_flipped_byte_of_every_file_is_found(name: str, tmp_path: Path) -> None:
-    log = written(tmp_path, 4, segment_bytes_max=1_600, checkpoint_records=2)
+    log = written(tmp_path, 260, signed_every=130, segment_bytes_max=1_600)
     path = {
-        "records-0": log / RECORDS,
+        "records-0": sorted(log.glob("records-*"))[0],
         "records-2": sorted(log.glob("records-*"))[1],
-        "hashes-0": log / HASHES,
-        "hashes-2": sorted(log.glob("hashes-*"))[1],
+        "tile-0": log / "tile/0/000",
+        "tile-1": log / "tile/1/000.p/1",
         "checkpoint": log / "checkpoint",
         "checkpoints": log / "checkpoints",
         "log": log / "log.vkey",
     }[name]
     whole = path.read_bytes()
     unseen = []
-    for position in range(len(whole)):
+    for position in range(0, len(whole), max(1, len(whole) // 300)):
         data = bytearray(whole)
         data[position] ^= 1 << position % 8
         path.write_bytes(data)
@@ -95,31 +98,31 @@ def test_a_changed_record_is_told_from_a_changed_hash(tmp_path: Path) -> None:
     start = sum(map(len, line[:2]))
     assert [msgspec.to_builtins(damage) for damage in report.damages][:1] == [
         {
-            "log": "log-00",
             "kind": "record",
             "detail": "not as it was signed",
             "segment": RECORDS,
             "start": start,
             "end": start + len(line[2]),
             "index": 2,
+            "field": None,
             "decision_id": "00000009",
         }
     ]
     (log / RECORDS).write_bytes(good)
-    hashes = bytearray((log / HASHES).read_bytes())
+    hashes = bytearray(_tile(log).read_bytes())
     hashes[3 * 32] ^= 1
-    (log / HASHES).write_bytes(hashes)
-    assert _found(_verify(log)) == [("hash", 3)]
+    _tile(log).write_bytes(hashes)
+    assert _found(_verify(log)) == [("tile", 3)]
 
 
 def test_damage_in_two_files_is_told_apart_when_a_checkpoint_lies_between(tmp_path: Path) -> None:
-    log = written(tmp_path, 8, checkpoint_records=2)
+    log = written(tmp_path, 8, signed_every=2)
     records = (log / RECORDS).read_bytes()
     (log / RECORDS).write_bytes(records.replace(b'"00000001"', b'"00000009"', 1))
-    hashes = bytearray((log / HASHES).read_bytes())
+    hashes = bytearray(_tile(log).read_bytes())
     hashes[5 * 32] ^= 1
-    (log / HASHES).write_bytes(hashes)
-    assert _found(_verify(log)) == [("record", 1), ("hash", 5)]
+    _tile(log).write_bytes(hashes)
+    assert _found(_verify(log)) == [("record", 1), ("tile", 5)]
 
 
 def _delete_line(lines: list[bytes]) -> list[bytes]:
@@ -171,7 +174,7 @@ def test_a_log_rewritten_without_the_key_is_found(tmp_path: Path) -> None:
     log = written(tmp_path, 6)
     lines = _replace_all(_lines(log))
     (log / RECORDS).write_bytes(b"".join(lines))
-    (log / HASHES).write_bytes(b"".join(leaf_hash(line[:-1]) for line in lines))
+    _tile(log).write_bytes(b"".join(leaf_hash(line[:-1]) for line in lines))
     report = _verify(log)
     assert _found(report) == [("tree", 6)]
     assert "do not have the root" in report.damages[0].detail
@@ -181,7 +184,7 @@ def test_a_log_rewritten_with_a_new_key_is_found_with_the_old_one(tmp_path: Path
     log = written(tmp_path / "audit", 4)
     shutil.rmtree(log)
     thief = Signer("guard/audit", bytes(32))
-    with AuditLog.open(tmp_path / "audit", signer=thief, mac=MAC) as forged:
+    with open_log(tmp_path / "audit", signer=thief) as forged:
         forged.append(entry(0))
     assert verify(tmp_path / "audit").ok
     assert {damage.kind for damage in _verify(log).damages} == {"key", "history", "checkpoint"}
@@ -193,11 +196,14 @@ def _cut_back(log: Path, entries: int) -> None:
     tree = Tree()
     for line in lines:
         tree.append(leaf_hash(line[:-1]))
-    note = sign(Checkpoint("guard/audit/log-00", entries, tree.root()), SIGNER)
+    note = sign(Checkpoint("guard/audit", entries, tree.root()), SIGNER)
     (log / RECORDS).write_bytes(b"".join(lines))
-    os.truncate(log / HASHES, entries * 32)
+    hashes = b"".join(leaf_hash(line[:-1]) for line in lines)
+    _tile(log).unlink()
+    (log / f"tile/0/000.p/{entries}").write_bytes(hashes)
     (log / "checkpoint").write_bytes(note)
-    (log / "checkpoints").write_bytes(note + b"\n")
+    start = sign(Checkpoint("guard/audit", 0, EMPTY_ROOT), SIGNER)
+    (log / "checkpoints").write_bytes(start + b"\n" + note + b"\n")
 
 
 def test_a_log_that_was_cut_back_is_found_with_a_checkpoint_kept_outside(tmp_path: Path) -> None:
@@ -205,10 +211,10 @@ def test_a_log_that_was_cut_back_is_found_with_a_checkpoint_kept_outside(tmp_pat
     outside = (log / "checkpoint").read_text()
     _cut_back(log, 4)
     assert _verify(log).ok
-    report = _verify(log, checkpoint=outside)
+    report = _verify(log, outside)
     assert _found(report) == [("truncated", 4)]
     assert report.damages[0].detail == (
-        "the checkpoint kept outside signs 6 entries and 4 are here: the end was cut off"
+        "a checkpoint kept outside signs 6 entries and 4 are here: the end was cut off"
     )
 
 
@@ -218,11 +224,9 @@ def test_a_log_that_was_rewritten_with_the_key_is_found_with_a_checkpoint_kept_o
     log = written(tmp_path, 6)
     outside = (log / "checkpoint").read_text()
     (log / RECORDS).write_bytes(b"".join(_replace_all(_lines(log))))
-    lines = _lines(log)
-    (log / HASHES).write_bytes(b"".join(leaf_hash(line[:-1]) for line in lines))
     _cut_back(log, 6)
     assert _verify(log).ok
-    report = _verify(log, checkpoint=outside)
+    report = _verify(log, outside)
     assert _found(report) == [("tree", 6)]
     assert "the log was rewritten since" in report.damages[0].detail
 
@@ -231,27 +235,32 @@ def test_an_older_checkpoint_kept_outside_fits_a_log_that_grew(tmp_path: Path) -
     outside = (written(tmp_path, 3) / "checkpoint").read_text()
     with open_log(tmp_path) as log:
         log.append(entry(3))
-    assert verify(tmp_path, vkey=SIGNER.verifier, checkpoint=outside).ok
+    assert verify(tmp_path, vkey=SIGNER.verifier, checkpoints=[outside]).ok
+
+
+def test_each_of_several_checkpoints_kept_outside_must_hold(tmp_path: Path) -> None:
+    log = written(tmp_path, 6, signed_every=2)
+    notes, _ = split_notes((log / "checkpoints").read_bytes())
+    kept = [note.decode() for note in notes]
+    assert _verify(log, *kept).ok
+    foreign = sign(Checkpoint("guard/audit", 3, bytes(32)), SIGNER).decode()
+    assert _found(_verify(log, foreign, *kept)) == [("tree", 3)]
 
 
 def test_a_checkpoint_of_a_log_that_is_gone_is_told(tmp_path: Path) -> None:
-    with open_log(tmp_path), open_log(tmp_path) as second:
-        second.append(entry())
-        outside = second.checkpoint()
-    shutil.rmtree(tmp_path / "log-01")
-    report = verify(tmp_path, vkey=SIGNER.verifier, checkpoint=outside)
-    assert [damage.kind for damage in report.damages] == ["log_missing"]
+    outside = (written(tmp_path / "audit", 3) / "checkpoint").read_text()
+    (tmp_path / "empty").mkdir()
+    report = _verify(tmp_path / "empty", outside)
+    assert (report.ok, [damage.kind for damage in report.damages]) == (False, ["log_missing"])
 
 
-def test_the_log_of_another_writer_does_not_pass_as_this_one(tmp_path: Path) -> None:
-    with open_log(tmp_path) as first, open_log(tmp_path) as second:
-        first.append(entry(0))
-        second.append(entry(1, session_id="other"))
-    shutil.rmtree(tmp_path / "log-00")
-    (tmp_path / "log-01").rename(tmp_path / "log-00")
-    report = verify(tmp_path, vkey=SIGNER.verifier)
-    assert {damage.kind for damage in report.damages} == {"history", "checkpoint"}
-    assert "is of the log guard/audit/log-01" in report.damages[0].detail
+def test_the_checkpoints_of_another_log_do_not_pass_as_of_this_one(tmp_path: Path) -> None:
+    log = written(tmp_path / "one", 3)
+    with open_log(tmp_path / "two", origin="other/audit") as other:
+        other.append(entry(0))
+        outside = other.checkpoint()
+    report = _verify(log, outside)
+    assert [damage.kind for damage in report.damages] == ["checkpoint", "tree"]
 
 
 @pytest.mark.parametrize(
@@ -266,22 +275,19 @@ def test_a_file_that_is_missing_is_named(name: str, kind: str, tmp_path: Path) -
     assert "missing" in damage.detail
 
 
-@pytest.mark.parametrize("pattern", ["records-*", "*-????????????????????.*"])
 @pytest.mark.parametrize("position", [0, 1, -1])
-def test_a_segment_that_is_missing_is_named(pattern: str, position: int, tmp_path: Path) -> None:
-    log = written(tmp_path, 12, segment_bytes_max=1_600)
-    firsts = sorted(path.name[8:28] for path in log.glob("records-*"))
-    gone = firsts[position]
-    for path in log.glob(pattern):
-        if gone in path.name:
-            path.unlink()
-    report = _verify(log)
-    assert _found(report)[0] in [("segment_missing", int(gone)), ("truncated", int(gone))]
+def test_a_segment_that_is_missing_is_named(position: int, tmp_path: Path) -> None:
+    log = written(tmp_path, 12, signed_every=3, segment_bytes_max=1_000)
+    segments = [path for path in sorted(log.glob("records-*")) if path.stat().st_size]
+    gone = segments[position]
+    gone.unlink()
+    first = int(gone.name[8:28])
+    assert _found(_verify(log))[0] in [("segment_missing", first), ("truncated", first)]
 
 
 def test_a_corrupt_checkpoint_says_which_file_and_why(tmp_path: Path) -> None:
     log = written(tmp_path, 3)
-    (log / "checkpoint").write_text("guard/audit/log-00\n3\nnothing\n")
+    (log / "checkpoint").write_text("guard/audit\n3\nnothing\n")
     (damage,) = _verify(log).damages
     assert damage.detail == (
         "`checkpoint` is not valid: it is not a signed note: "
@@ -302,9 +308,10 @@ def test_entries_after_the_last_checkpoint_are_told_but_are_no_damage(tmp_path: 
         log.append(entry(0))
         log.checkpoint()
         log.append(entry(1))
+        log._round()
         report = verify(tmp_path, vkey=SIGNER.verifier)
-    assert (report.ok, report.entries, report.logs[0].signed) == (True, 2, 1)
-    assert "the last 1 entries are not covered by a checkpoint yet" in report.notes[0]
+    assert (report.ok, report.entries, report.signed) == (True, 2, 1)
+    assert "the last 1 entries are not signed yet" in report.notes[0]
 
 
 def test_a_number_missing_in_a_session_is_found(tmp_path: Path) -> None:
@@ -319,7 +326,7 @@ def test_a_number_missing_in_a_session_is_found(tmp_path: Path) -> None:
     ]
 
 
-def test_a_session_may_go_on_in_the_log_of_another_writer(tmp_path: Path) -> None:
+def test_a_session_may_go_on_in_another_process(tmp_path: Path) -> None:
     with open_log(tmp_path) as first, open_log(tmp_path) as second:
         first.append(entry(0))
         second.append(entry(1))
@@ -334,16 +341,47 @@ def test_an_intent_without_outcome_is_listed_and_is_no_damage(tmp_path: Path) ->
         log.append(entry(5, ref="00000009"))
         log.append(entry(6, effect="deny"))
     report = verify(tmp_path, vkey=SIGNER.verifier)
-    assert (report.ok, report.orphans) == (True, ("00000004",))
+    assert (report.ok, report.orphans, report.strays) == (True, ("00000004",), ("00000009",))
+
+
+def test_an_effect_that_happened_although_it_was_denied_is_damage(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(entry(0, effect="deny"))
+        log.append(entry(1, happened=True))
+    (damage,) = verify(tmp_path, vkey=SIGNER.verifier).damages
+    assert (damage.kind, damage.index, damage.field) == ("outcome", 1, "happened")
+
+
+def test_a_number_missing_of_a_writer_is_found(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(entry(0))
+        log.checkpoint()
+        lines = [stamp(encode(entry(1, session_id=None), MAC.commit), log.writer, 4)]
+        assert log._sequencer is not None
+        assert log._sequencer.sequence is not None
+        log._sequencer.sequence.append(lines)
+    assert _found(_verify(tmp_path)) == [("writer_gap", 1)]
+
+
+def test_an_entry_of_a_newer_version_cannot_be_checked(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(entry(0))
+        log.checkpoint()
+        assert log._sequencer is not None
+        assert log._sequencer.sequence is not None
+        line = stamp(encode(entry(1), MAC.commit), log.writer, 1)
+        log._sequencer.sequence.append([line.replace(b'"v":2', b'"v":3', 1)])
+    with pytest.raises(AuditFault, match=r"version 3.*newer guard"):
+        _verify(tmp_path)
 
 
 def test_a_report_is_one_json_object(tmp_path: Path) -> None:
-    report = verify(written(tmp_path, 2).parent)
+    report = verify(written(tmp_path, 2))
     assert json.loads(report.to_json())["ok"] is True
 
 
 def test_a_directory_without_logs_is_a_fault(tmp_path: Path) -> None:
-    with pytest.raises(AuditFault, match="expected log-00 below it"):
+    with pytest.raises(AuditFault, match="expected `checkpoint` there"):
         verify(tmp_path)
     with pytest.raises(AuditFault, match="no audit log at"):
         verify(tmp_path / "nowhere")
@@ -351,5 +389,5 @@ def test_a_directory_without_logs_is_a_fault(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_checkpoint_is_a_fault(tmp_path: Path) -> None:
     written(tmp_path, 1)
-    with pytest.raises(AuditFault, match="the checkpoint kept outside is not one"):
-        verify(tmp_path, checkpoint="hello")
+    with pytest.raises(AuditFault, match="a checkpoint kept outside is not one"):
+        verify(tmp_path, checkpoints=["hello"])

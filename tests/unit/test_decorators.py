@@ -374,7 +374,7 @@ def test_a_declaration_with_a_wrong_word_is_refused_at_once(
 
 
 def test_one_text_where_a_list_belongs_is_refused() -> None:
-    with pytest.raises(guard.ConfigError, match="grants and roles are lists"):
+    with pytest.raises(guard.ConfigError, match="grants, roles and subjects are lists"):
         guard.session(CLERK, grants="read_it")
     with pytest.raises(guard.ConfigError, match="a model has a name"):
         guard.model(lambda: None)  # type: ignore[arg-type]

@@ -66,11 +66,11 @@ def test_a_result_is_a_snapshot_too(made: Interceptor) -> None:
 def test_personal_data_is_masked_in_the_record(made: Interceptor, log: MemoryLog) -> None:
     with guard.session(CLERK, grants=["search"]):
         made.call(_search(made, {"q": "jane@corp.example"}), lambda p: p.target["q"])
-    assert [entry.input for entry in log.entries] == [
+    assert [entry.input or entry.result for entry in log.entries] == [
         {"q": "<EMAIL_ADDRESS>"},
         "<EMAIL_ADDRESS>",
     ]
-    assert log.entries[0].masked == ["/q"]
+    assert log.entries[0].masked == ["/input/q"]
 
 
 def test_a_redacted_result_keeps_its_structure(made: Interceptor) -> None:
@@ -178,7 +178,7 @@ def test_an_exception_passes_the_post_point_and_its_text_is_redacted(
     assert str(caught.value) == "no card <CREDIT_CARD>"
     assert caught.value.__cause__ is None
     outcome = log.entries[1]
-    assert (outcome.error, outcome.input) == ("ValueError", "no card <CREDIT_CARD>")
+    assert (outcome.error, outcome.result) == ("ValueError", "no card <CREDIT_CARD>")
 
 
 def test_an_exception_whose_type_cannot_be_remade_becomes_tool_failed(made: Interceptor) -> None:
@@ -214,8 +214,11 @@ def test_a_review_lets_exactly_this_call_through_once(made: Interceptor, log: Me
         assert made.call(request(900), lambda _: "paid") == "paid"
         with pytest.raises(ReviewPending):
             made.call(request(900), lambda _: "paid")
-    approved = [entry.approved_by for entry in log.entries if entry.approved_by]
-    assert approved == ["ann@finance"]
+    told = [(e.kind, e.approved_by, e.detail) for e in log.entries if e.approved_by]
+    assert told == [
+        ("review", "ann@finance", {"answer": "approved", "queue": told[0][2]["queue"]}),
+        ("intent", "ann@finance", {}),
+    ]
 
 
 def test_a_rejected_or_expired_review_denies(made: Interceptor) -> None:
@@ -511,3 +514,17 @@ async def test_a_cancelled_call_is_recorded_and_stays_cancelled(
             await task
     assert (log.entries[1].error, log.entries[1].happened) == ("CancelledError", None)
     assert now.path.view().pending == {}
+
+
+def test_an_answer_that_cannot_be_recorded_is_none(made: Interceptor, log: MemoryLog) -> None:
+    with guard.session(CLERK, grants=["wire"]):
+        request = made.request(Point.PRE_TOOL_CALL, {"to": "ops", "amount": 900}, tool=WIRE)
+        pending = made.call(request, lambda _: "sent", on_deny="return")
+        assert isinstance(pending, ReviewPending)
+        log.is_broken = True
+        with pytest.raises(guard.AuditFault):
+            made.approve(pending.review_id, by="ann@finance")
+        log.is_broken = False
+        assert [item.id for item in made.reviews.pending(made.clock.now_ns())] == [
+            pending.review_id
+        ]

@@ -79,7 +79,7 @@ def test_a_released_result_is_redacted_needs_everyone_and_is_recorded(tmp_path: 
     made.approve(second, by="bob")
     assert made.release(first) == {"card": "<CREDIT_CARD>"}
     entry = log.entries[-1]
-    assert (entry.kind, entry.approved_by, entry.input, entry.effect) == (
+    assert (entry.kind, entry.approved_by, entry.result, entry.effect) == (
         "release", "ann, bob", {"card": "<CREDIT_CARD>"}, "allow",
     )  # fmt: skip
 
@@ -124,8 +124,8 @@ def test_thousands_of_reasons_still_leave_a_record(tmp_path: Path) -> None:
         denied = _call(governor, WIRE, {"items": [{"amount": "x"}] * 3_000})
     assert isinstance(denied, Denied)
     assert denied.decision.faults == ()
-    assert _lines(log) == 1
     log.close()
+    assert _lines(log) == 1
 
 
 def test_an_entry_that_no_log_can_hold_is_not_waited_with() -> None:
@@ -269,4 +269,4 @@ def test_a_child_that_forks_in_the_middle_of_records_can_call(pair: Any) -> None
 
 
 def _lines(log: AuditLog) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in log.path.glob("records-*.jsonl"))
+    return sum(path.read_bytes().count(b"\n") for path in log.directory.glob("records-*.jsonl"))

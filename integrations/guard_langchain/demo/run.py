@@ -48,11 +48,11 @@ def main(directory: Path) -> Iterator[Scene]:
     make_ledger(directory)
     stage = _Stage(directory)
     try:
-        yield stage.route()
-        yield stage.redact()
-        yield stage.review()
-        yield stage.deny()
-        yield stage.plan()
+        for play in (stage.route, stage.redact, stage.review, stage.deny, stage.plan):
+            scene = play()
+            # Within a second it is in the log anyway; who watches wants to see it now.
+            stage.interceptor.recorder.checkpoint()
+            yield scene
     finally:
         stage.interceptor.close()
 

@@ -1,0 +1,102 @@
+"""Sealing: a segment that is full is compressed, one bundle of 256 entries at a time.
+
+Each bundle is a gzip member of its own, so `zcat` reads the whole file, and one entry costs the
+decompression of one member. The live file counts as long as it is there: it goes once an entry
+with the digest of the compressed one is signed.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from hashlib import file_digest
+from itertools import islice
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from .files import MEMBER_LINES, Segment, segments_of, sync_directory
+from .sequence import Sequence
+
+__all__ = ["Sealer"]
+
+# 6 is where more time no longer buys much: 1 KB entries go to some 300 bytes.
+_LEVEL: Final = 6
+_GZIP: Final = 31  # window bits that ask zlib for a gzip header
+
+
+class _Work(msgspec.Struct):
+    segment: Segment
+    source: IO[bytes]
+    target: IO[bytes]
+    path: Path
+
+
+class Sealer:
+    """Compresses what lies before the live segment, a step at a time."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._work: _Work | None = None
+        self._done: tuple[Segment, int] | None = None  # and the index of the entry that says so
+        self._live = -1  # the first entry of the live segment when it was last looked
+
+    def step(self, sequence: Sequence) -> None:
+        """Compress the next bundle, if there is one; raises OSError."""
+        live = sequence.segment
+        if self._done is not None:
+            segment, index = self._done
+            if sequence.checkpointed > index:
+                # INVARIANT: the compressed segment is durable and signed before the live one goes.
+                segment.live.unlink()
+                sync_directory(self._log)
+                self._done = None
+            return
+        if self._work is None:
+            if self._live == live.first:
+                return
+            waiting = [segment for segment in segments_of(self._log)
+                       if segment.first < live.first and segment.live.exists()]  # fmt: skip
+            if not waiting:
+                self._live = live.first
+                return
+            self._work = _begun(waiting[0])
+        lines = list(islice(self._work.source, MEMBER_LINES))
+        if lines:
+            member = zlib.compressobj(_LEVEL, wbits=_GZIP)
+            self._work.target.write(member.compress(b"".join(lines)) + member.flush())
+        else:
+            work, self._work = self._work, None
+            digest = _finished(work)
+            detail = {"first": work.segment.first, "sha256": digest}
+            self._done = (work.segment, sequence.size)
+            sequence.say("seal", f"{work.segment.sealed.name} is compressed", detail)
+
+    def close(self) -> None:
+        """Leave what is half done: the live file counts, and it is begun again."""
+        if self._work is not None:
+            self._work.source.close()
+            self._work.target.close()
+            self._work.path.unlink(missing_ok=True)
+            self._work = None
+
+
+def _begun(segment: Segment) -> _Work:
+    path = segment.sealed.with_name(f".{segment.sealed.name}.new")
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    target = os.fdopen(os.open(path, flags, 0o600), "wb")
+    return _Work(segment, segment.live.open("rb"), target, path)
+
+
+def _finished(work: _Work) -> str:
+    """Put the compressed segment in its place; its SHA-256."""
+    work.source.close()
+    work.target.flush()
+    os.fsync(work.target.fileno())
+    work.target.close()
+    os.replace(work.path, work.segment.sealed)
+    sync_directory(work.path.parent)
+    with work.segment.sealed.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
