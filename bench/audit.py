@@ -15,22 +15,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import cycle
 from pathlib import Path
 
 from guard.audit import AuditLog, Durability, Entry
 from guard.audit.checkpoint import parse
 from guard.audit.daemon import sequence_until, use_real_time_class
-from guard.audit.entry import encode, stamp, timestamp_of
-from guard.audit.files import segments_of
+from guard.audit.entry import encode, timestamp_of
+from guard.audit.files import lines_of, segments_of
 from guard.audit.merkle import is_included
-from guard.audit.seal import Sealer
-from guard.audit.sequence import Rolling, Sequence
+from guard.audit.sequence import Rolling
 from guard.audit.tiles import Tiles
 from guard.audit.verify import verify
 from guard.clock import SYSTEM_CLOCK
 from guard.keys import Mac, Signer
 
 from . import peer, work
+from .audit_entries import SIGNER, write_log
 from .measure import Row, measure, row_of
 
 __all__ = ["ROWS"]
@@ -89,11 +90,12 @@ def tasks(n: int) -> Iterator[Row]:
     """Wall time and rate of 64 tasks of one loop, each waiting until its entry is on the disk."""
     with work.place() as name, _sequenced(name) as log:
         samples: list[int] = []
+        made = cycle([_entry() for _ in range(1_000)])
 
         async def caller() -> None:
             for _ in range(max(2, 4 * n // TASKS)):
                 started = time.perf_counter_ns()
-                await log.append_async(_entry(), durability="group")
+                await log.append_async(next(made), durability="group")
                 samples.append(time.perf_counter_ns() - started)
 
         async def all_callers() -> int:
@@ -179,22 +181,24 @@ def worker(directory: Path, n: int, durability: Durability | str) -> None:
 
 
 def checking(n: int) -> Iterator[Row]:
-    """Verifying a log, an inclusion proof in it, and its size on disk once it is sealed."""
+    """Verifying a log, an inclusion proof in it, and what an entry takes on disk once sealed."""
     count = 200 * n
     with work.place() as name:
-        _many(name, count)
-        size_bytes = sum(path.stat().st_size for path in name.rglob("*") if path.is_file())
-        line_bytes = len(encode(_entry(), _MAC.commit))
+        write_log(name, count)
+        key = SIGNER.verifier
         samples = []
         for _ in range(3):
             started = time.perf_counter_ns()
-            report = verify(name, vkey=_SIGNER.verifier)
-            samples.append((time.perf_counter_ns() - started) // count)
+            report = verify(name, vkey=key)
+            samples.append((time.perf_counter_ns() - started) // report.entries)
         assert report.ok, report.damages
-        yield row_of("audit/verify", samples * count, clock="wall")
+        row = row_of("audit/verify", samples, clock="wall")
+        row.per_s = round(1e9 / sorted(samples)[1], 1)
+        row.figure = f"{report.entries:,} entries"
+        yield row
         tiles = Tiles(name)
-        checkpoint = parse((name / "checkpoint").read_bytes(), _SIGNER.verifier)
-        asked = iter(range(0, checkpoint.size, max(1, checkpoint.size // (2 * n))))
+        checkpoint = parse((name / "checkpoint").read_bytes(), key)
+        asked = cycle(range(0, checkpoint.size, max(1, checkpoint.size // (2 * n))))
 
         def prove() -> None:
             index = next(asked)
@@ -203,32 +207,29 @@ def checking(n: int) -> Iterator[Row]:
             assert is_included(leaf, index, checkpoint.size, proof=proof, root=checkpoint.root)
 
         row = measure("audit/prove", prove, n=n, clock="wall")
-        row.figure = f"in {count:,} entries"
+        row.figure = f"in {checkpoint.size:,} entries"
         yield row
-        yield Row(
-            name="audit/size-per-entry", n=count, clock="cpu", p50_us=0, p99_us=0, per_s=0,
-            figure=f"{size_bytes / count:.0f} bytes on disk for {line_bytes} of JSON",
-        )  # fmt: skip
+        yield _size(name)
 
 
-def _many(directory: Path, count: int) -> None:
-    """A log of `count` entries, all of it sealed but the last segment."""
-    sequence = Sequence(
-        directory, signer=_SIGNER, origin="bench", clock=SYSTEM_CLOCK, rolling=Rolling()
+def _size(log: Path) -> Row:
+    """Bytes on disk of the entries that are sealed, with tiles and checkpoints."""
+    segments = segments_of(log)
+    sealed = [segment for segment in segments if segment.path == segment.sealed]
+    live = next(segment.first for segment in segments if segment.path == segment.live)
+    entries_bytes = sum(segment.sealed.stat().st_size for segment in sealed)
+    beside = [*(log / "tile").rglob("*"), log / "checkpoints"]
+    beside_bytes = sum(path.stat().st_size for path in beside if path.is_file())
+    json_bytes = sum(len(line) for segment in sealed for line in lines_of(segment.path))
+    each = entries_bytes / max(live, 1)
+    others = beside_bytes / max(live, 1)
+    figure = (
+        f"{each:.0f} bytes and {others:.0f} of tiles for {json_bytes / max(live, 1):.0f} of JSON"
     )
-    for start in range(0, count, 1_000):
-        lines = [
-            stamp(encode(_entry(), _MAC.commit), "ab" * 8, number)
-            for number in range(start, start + 1_000)
-        ]
-        sequence.append(lines)
-        sequence.checkpoint()
-    sealer = Sealer(directory)
-    while list(directory.glob("records-*.jsonl"))[1:]:
-        sealer.step(sequence)
-        sequence.checkpoint()
-    sequence.close()
-    assert segments_of(directory)
+    return Row(
+        name="audit/size-per-entry", n=live, clock="cpu", p50_us=0, p99_us=0, per_s=0,
+        figure=figure,
+    )  # fmt: skip
 
 
 def _log(directory: Path) -> AuditLog:

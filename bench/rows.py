@@ -15,7 +15,7 @@ from guard import Interceptor, Permit
 from guard.durability import Durabilities
 from guard.plain import freeze
 
-from . import audit, peer, work
+from . import audit, audit_query, peer, work
 from .measure import Row, measure, row_of
 
 __all__ = ["ROWS"]
@@ -164,4 +164,5 @@ ROWS: dict[Callable[[int], Iterator[Row]], tuple[str, ...]] = {
     threads: ("call/threads-1", "call/threads-8"),
     tasks: ("call/asyncio-64",),
     **audit.ROWS,
+    **audit_query.ROWS,
 }

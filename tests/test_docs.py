@@ -23,7 +23,8 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _VOLATILE = [
-    (re.compile(r"\d\d-\d\d \d\d:\d\d"), "TIME"),
+    (re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?(?!T)"), "TIME"),
+    (re.compile(r"\d\d:\d\d:\d\d(?!\.)"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(r"\b[0-9a-f]{7,64}\b"), "HEX"),
     (re.compile(r"\d+ checkpoints"), "N checkpoints"),

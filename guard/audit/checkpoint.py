@@ -58,7 +58,7 @@ def parse(note: bytes, verifier: Verifier) -> Checkpoint:
     (1) the note is bounded UTF-8, ends in a newline and holds a blank line before its signatures;
     (2) its text is exactly origin, size and root, each in the only way to write it;
     (3) every signature line is well formed, and those of other keys are passed over;
-    (4) one line is by this key, and its signature holds.
+    (4) exactly one line is by this key, and its signature holds.
     """
     try:
         whole = note.decode()
@@ -75,6 +75,8 @@ def parse(note: bytes, verifier: Verifier) -> Checkpoint:
             if name == verifier.name and raw[:KEY_ID_BYTES] == verifier.key_id]  # fmt: skip
     if not ours:
         raise LogCorrupt(f"it has no signature of the key {verifier.name}+{verifier.key_id.hex()}")
+    if len(ours) > 1:
+        raise LogCorrupt("it has more than one signature of the key of the log")
     message = checkpoint.text().encode()
     if not all(verifier.is_signed(message, raw[KEY_ID_BYTES:]) for raw in ours):  # (4)
         raise LogCorrupt("its signature does not hold: the text or the signature was changed")

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -18,6 +16,7 @@ import msgspec
 
 from ..errors import AuditFault, LogCorrupt
 from .entry import ENTRY_BYTES_MAX
+from .inflate import Broken, inflated_beside
 
 __all__ = [
     "CHECKPOINT",
@@ -58,9 +57,6 @@ MEMBER_LINES: Final = 256
 _SEGMENT: Final = re.compile(r"records-([0-9]{20})\.jsonl(?:\.gz)?")
 _OLD_LOG: Final = re.compile(r"log-[0-9]{2}")
 _READ_BYTES: Final = 1 << 18
-# A gzip member can hold a thousand times its size: it is taken out in pieces of this size.
-_INFLATED_BYTES: Final = 1 << 20
-_GZIP: Final = 31  # window bits that tell zlib to expect a gzip header
 
 
 class Segment(msgspec.Struct, frozen=True, order=True):
@@ -106,7 +102,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
 
     Raises LogCorrupt where a sealed segment cannot be decompressed.
     """
-    chunks = _ahead(_decompressed(path)) if path.suffix == ".gz" else _read(path)
+    chunks = _inflated(path) if path.suffix == ".gz" else _read(path)
     rest = b""
     for chunk in chunks:
         lines = BytesIO(rest + chunk).readlines()
@@ -125,40 +121,11 @@ def _read(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same, one ahead, in a thread of its own: zlib works beside the interpreter."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, chunks, b"")
-        while chunk := following.result():
-            following = pool.submit(next, chunks, b"")
-            yield chunk
-
-
-def _decompressed(path: Path) -> Iterator[bytes]:
-    """What the gzip members of a file hold, in pieces of a bounded size."""
-    with path.open("rb") as file:
-        member = zlib.decompressobj(_GZIP)
-        compressed = file.read(_READ_BYTES)
-        while compressed:
-            try:
-                data = member.decompress(compressed, _INFLATED_BYTES)
-            except zlib.error as error:
-                raise LogCorrupt(
-                    f"{path.name} cannot be decompressed at byte {file.tell() - len(compressed)}: "
-                    "it was damaged there"
-                ) from error
-            if data:
-                yield data
-            compressed = member.unconsumed_tail
-            if member.eof:
-                compressed = member.unused_data
-                member = zlib.decompressobj(_GZIP)
-                is_between = True
-            else:
-                is_between = False
-            compressed = compressed or file.read(_READ_BYTES)
-        if not is_between:
-            raise LogCorrupt(f"{path.name} ends within a gzip member: its end was cut off")
+def _inflated(path: Path) -> Iterator[bytes]:
+    try:
+        yield from inflated_beside(path)
+    except Broken as error:
+        raise LogCorrupt(f"{path.name}: {error}") from error
 
 
 def read_small(path: Path, bytes_max: int) -> bytes:

@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -272,16 +273,15 @@ class AuditLog:
 
 def _sequence(reference: weakref.ref[AuditLog], wake: threading.Event) -> None:
     """The thread: a round every tick, until the log is closed or forgotten."""
-    while not wake.wait(TICK_MS / 1_000):
+    while not wake.is_set():
         log = reference()
         if log is None or log._is_closed:
             return
-        try:
+        # A fault is kept in the log: the next append meets it, and the next round tries again.
+        with suppress(AuditFault):
             log._round()
-        except AuditFault:
-            continue  # kept in the log: the next append meets it, and the next round tries again
-        finally:
-            del log
+        del log
+        wake.wait(TICK_MS / 1_000)
 
 
 def _let_others_run() -> None:

@@ -210,7 +210,13 @@ class Sequence:
             return
         segment = Segment(self.size, self.log)
         records = os.open(segment.live, _APPEND, 0o600)
-        sync_directory(self.log)
+        try:
+            sync_directory(self.log)
+        except BaseException:
+            # INVARIANT: there is no segment behind the one that is written.
+            os.close(records)
+            segment.live.unlink()
+            raise
         os.close(self._records)
         self._records, self.segment, self._size_bytes = records, segment, 0
         self._opened_ns = self._clock.monotonic_ns()

@@ -122,13 +122,8 @@ class Sequencer:
             sequence = self.hold()
             if sequence is None:
                 return False
-            while self._take(sequence) and sign:
+            while self._one(sequence, sign=sign) and sign:
                 pass
-            ended = self._end_dead(sequence)
-            if sequence.is_due() or ((sign or ended) and sequence.size > sequence.checkpointed):
-                self._sign(sequence)
-            for source in ended:
-                self._clear(sequence, source)
             self._sealer.step(sequence)
         except OSError as error:
             self._drop_sources()
@@ -141,6 +136,16 @@ class Sequencer:
             self._drop_sources()
             raise
         return True
+
+    def _one(self, sequence: Sequence, *, sign: bool) -> bool:
+        """One round over at most so many spools; whether there may be more to do."""
+        took = self._take(sequence)
+        ended = [] if took and sign else self._end_dead(sequence)
+        if sequence.is_due() or ((sign or ended) and sequence.size > sequence.checkpointed):
+            self._sign(sequence)
+        for source in ended:
+            self._clear(sequence, source)
+        return took or bool(ended)
 
     def close(self) -> None:
         """Give up the lock; another process may go on."""
