@@ -11,7 +11,7 @@ from support.disks import few_inodes, small_disk
 
 __all__ = ["few_inodes", "small_disk"]
 
-NEEDS = {"needs_opa": "opa"}
+NEEDS = {"needs_opa": "opa", "needs_postgres": "postgres", "needs_nats": "nats-server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

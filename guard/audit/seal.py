@@ -7,9 +7,10 @@ with the digest of the compressed one is signed.
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from itertools import islice
 from pathlib import Path
 from typing import IO, Final
@@ -17,6 +18,7 @@ from typing import IO, Final
 import msgspec
 
 from .files import MEMBER_LINES, Segment, segments_of, sync_directory
+from .inflate import inflated
 from .sequence import Sequence
 
 __all__ = ["Sealer"]
@@ -43,7 +45,14 @@ class Sealer:
         self._live = -1  # the first entry of the live segment when it was last looked
 
     def step(self, sequence: Sequence) -> None:
-        """Compress the next bundle, if there is one; raises OSError."""
+        """Compress the next bundle, if there is one; raises OSError, and then it begins again."""
+        try:
+            self._step(sequence)
+        except BaseException:
+            self.close()
+            raise
+
+    def _step(self, sequence: Sequence) -> None:
         live = sequence.segment
         if self._done is not None:
             segment, index = self._done
@@ -70,8 +79,8 @@ class Sealer:
             work, self._work = self._work, None
             digest = _finished(work)
             detail = {"first": work.segment.first, "sha256": digest}
-            self._done = (work.segment, sequence.size)
             sequence.say("seal", f"{work.segment.sealed.name} is compressed", detail)
+            self._done = (work.segment, sequence.size - 1)
 
     def close(self) -> None:
         """Leave what is half done: the live file counts, and it is begun again."""
@@ -92,11 +101,21 @@ def _begun(segment: Segment) -> _Work:
 
 def _finished(work: _Work) -> str:
     """Put the compressed segment in its place; its SHA-256."""
-    work.source.close()
-    work.target.flush()
-    os.fsync(work.target.fileno())
-    work.target.close()
+    with work.source, work.target:
+        work.target.flush()
+        os.fsync(work.target.fileno())
     os.replace(work.path, work.segment.sealed)
     sync_directory(work.path.parent)
+    _compare(work.segment)
     with work.segment.sealed.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _compare(segment: Segment) -> None:
+    """What is to take the place of the live file must hold the same; raises OSError."""
+    found = sha256()
+    for chunk in inflated(segment.sealed):
+        found.update(chunk)
+    with segment.live.open("rb") as file:
+        if file_digest(file, "sha256").digest() != found.digest():
+            raise OSError(errno.EIO, "it does not hold what the segment holds", segment.sealed.name)

@@ -313,13 +313,18 @@ def _remove_partials(log: Path, level: int, number: int, *, keep: str | None) ->
 
 
 def _write(path: Path, hashes: bytes) -> Path:
-    """Write and sync a tile; the directory that has to be synced too."""
+    """Write and sync a tile; the directory that has to be synced too.
+
+    INVARIANT: a tile that has its name is whole: a write that failed half way left none.
+    """
     make_directory(path.parent)
+    temporary = path.with_name(f".{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = os.open(temporary, flags, 0o600)
     try:
         write_whole(descriptor, hashes)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    os.replace(temporary, path)
     return path.parent
