@@ -18,6 +18,7 @@ from .interceptor import Interceptor
 from .keys import Mac, Signer
 from .keys.subjects import SubjectKeys
 from .policy import Bundle, EmbeddedEngine, builtin_directory, load_bundle
+from .policy.kept import POLICIES, keep_policies
 from .privacy import Privacy
 from .subjects import Resolver, Subjects
 
@@ -41,6 +42,8 @@ def assemble(
     fleet = Fleet.load(config.path(config.fleet_file)) if config.fleet_file else Fleet.empty()
     tools = load_tools(config.path(config.tools_file)) if config.tools_file else {}
     bundle = bundle_of(config, fleet)
+    audit_directory = config.path(config.audit.directory)
+    keep_policies(audit_directory / POLICIES, bundle)
     keys = config.path(config.keys.directory)
     mac = Mac.load_or_create(keys / "commitment.key")
     privacy = Privacy(
@@ -49,7 +52,7 @@ def assemble(
         keep=config.audit.subjects.keep,
     )
     log = AuditLog.open(
-        config.path(config.audit.directory),
+        audit_directory,
         signer=signer_of(config) if config.audit.sequencer == "thread" else None,
         mac=mac,
         commit=lambda entry, data: privacy.commit(data, entry.subjects, entry.timestamp_ns),

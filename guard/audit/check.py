@@ -23,7 +23,7 @@ import msgspec
 
 from ..errors import AuditFault, LogCorrupt
 from .checkpoint import Checkpoint
-from .entry import ENTRY_VERSION
+from .entry import ENTRY_VERSION, NOT_AN_ENTRY
 from .files import Segment, lines_of, segments_of
 from .report import Damage
 from .story import Head
@@ -156,10 +156,16 @@ class LogCheck:
 
     def _heads(self, lines: list[bytes]) -> list[Head] | None:
         try:
-            heads = [self._decode(line) for line in lines]
-        except (msgspec.MsgspecError, ValueError):
+            heads = list(map(self._head, lines))
+        except NOT_AN_ENTRY:
             return None
         return heads if all(head.v == ENTRY_VERSION for head in heads) else None
+
+    def _head(self, line: bytes) -> Head:
+        """What is followed of an entry; raises one of NOT_AN_ENTRY."""
+        if not line.isascii():
+            line.decode()  # the decoder passes over the text of other fields
+        return self._decode(line)
 
     def _slow(self, segment: Segment, lines: Iterator[_Line], end: int | None) -> None:
         for line in lines:
@@ -235,8 +241,8 @@ class LogCheck:
             )  # fmt: skip
         self._on_missing()
         for line in lines:
-            with suppress(msgspec.MsgspecError, ValueError):  # the damage itself is reported above
-                self._follow(self._decode(line.data), None)
+            with suppress(*NOT_AN_ENTRY):  # the damage itself is reported above
+                self._follow(self._head(line.data), None)
         for number in range(max(count, len(lines))):
             if self.tree is not None and number < len(lines):
                 self.tree.append(lines[number].leaf)
@@ -333,8 +339,8 @@ class LogCheck:
     def _read_head(self, segment: Segment, line: _Line) -> None:
         index = self.size - 1
         try:
-            head = self._decode(line.data)
-        except (msgspec.MsgspecError, ValueError) as error:
+            head = self._head(line.data)
+        except NOT_AN_ENTRY as error:
             if index >= self._signed:
                 self._note(f"entry {index} is unreadable and not signed")
                 return
@@ -343,7 +349,7 @@ class LogCheck:
             _, _, field = str(error).partition("`$.")
             self._report(msgspec.structs.replace(damage, field=field.rstrip("`") or None))
             return
-        if head.v > ENTRY_VERSION:
+        if head.v > ENTRY_VERSION and index < self._signed:
             raise AuditFault(
                 f"entry {index} has version {head.v}, and this guard knows {ENTRY_VERSION}: "
                 "verify it with a newer guard"

@@ -24,7 +24,7 @@ from ..errors import LogCorrupt
 from ..keys.signing import KEY_ID_BYTES, Signer, Verifier
 from .merkle import HASH_BYTES
 
-__all__ = ["Checkpoint", "NOTE_BYTES_MAX", "parse", "sign", "split_notes"]
+__all__ = ["Checkpoint", "NOTE_BYTES_MAX", "key_ids", "parse", "sign", "split_notes"]
 
 # Three lines and signatures: ours and those of witnesses.
 NOTE_BYTES_MAX: Final = 16_384
@@ -81,6 +81,16 @@ def parse(note: bytes, verifier: Verifier) -> Checkpoint:
     if not all(verifier.is_signed(message, raw[KEY_ID_BYTES:]) for raw in ours):  # (4)
         raise LogCorrupt("its signature does not hold: the text or the signature was changed")
     return checkpoint
+
+
+def key_ids(note: bytes) -> list[tuple[str, bytes]]:
+    """Name and key id of each signature of a note; none where it is malformed."""
+    _, _, signatures = note.decode(errors="replace").rpartition("\n\n")
+    try:
+        lines = map(_parse_signature, signatures.removesuffix("\n").split("\n"))
+        return [(name, raw[:KEY_ID_BYTES]) for name, raw in lines]
+    except LogCorrupt:
+        return []
 
 
 def split_notes(history: bytes) -> tuple[list[bytes], bytes]:

@@ -20,6 +20,7 @@ __all__ = [
     "ENTRY_BYTES_MAX",
     "ENTRY_VERSION",
     "Entry",
+    "NOT_AN_ENTRY",
     "SEQUENCER",
     "encode",
     "entry_about_log",
@@ -34,6 +35,8 @@ ENTRY_BYTES_MAX: Final = 60_000
 _STAMP_BYTES_MAX: Final = 64
 # The writer of what the log says about itself.
 SEQUENCER: Final = "sequencer"
+# What decoding a line raises that is no entry.
+NOT_AN_ENTRY: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _NS_PER_S: Final = 1_000_000_000
 
 

@@ -4,11 +4,15 @@ We store one compact schema and translate when it is asked for: these standards 
 no place in one of them goes into its own field for that (`unmapped`, `guard.*`, `data`).
 OCSF 1.8.0 API Activity (6003) with the profiles security_control and trace; ECS 9; CloudEvents 1.0;
 OTLP/JSON as the file exporter writes it, one ExportLogsServiceRequest a line.
+
+INVARIANT: whatever a line holds that is JSON and an entry, what comes out fits the standard: a
+trace id that is none, or a role that is a number, stays in our own field.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +35,10 @@ _OCSF: Final = {
     "none": (0, 0, 1),
 }
 _OCSF_FAULT: Final = (2, 27, 4)  # denied because something was broken
+_OTHER: Final = 99  # in OCSF; the field without `_id` then says what it is
+_TRACE_ID: Final = re.compile(r"(?!0+$)[0-9a-f]{32}")
+_SPAN_ID: Final = re.compile(r"(?!0+$)[0-9a-f]{16}")
+_ECS_TYPES: Final = {"deny": "denied", "allow": "allowed", "redact": "allowed", "route": "allowed"}
 _SEVERITIES: Final = {"deny": (13, "WARN"), "review": (11, "INFO3"), "none": (9, "INFO")}
 _ERROR: Final = (17, "ERROR")
 
@@ -53,51 +61,57 @@ def ocsf(entry: Entry, place: Place) -> dict[str, Any]:
     action_id, disposition_id, severity_id = (
         _OCSF_FAULT if entry.faults else _OCSF.get(entry.effect, (99, 99, 1))
     )
+    trace_id, _ = _trace(entry)
     return _without_none(
         {
             "class_uid": _CLASS_UID,
             "category_uid": 6,
-            "activity_id": 99,
+            "activity_id": _OTHER,
             "activity_name": entry.point or entry.kind,
-            "type_uid": _CLASS_UID * 100 + 99,
+            "type_uid": _CLASS_UID * 100 + _OTHER,
             "time": entry.timestamp_ns // _NS_PER_MS,
             "severity_id": severity_id,
             "status_id": {None: 0, True: 1, False: 2}[entry.happened],
             "action_id": action_id,
+            "action": entry.effect if action_id == _OTHER else None,
             "disposition_id": disposition_id,
+            "disposition": entry.effect if disposition_id == _OTHER else None,
             "message": _message(entry),
-            "metadata": {
-                "version": "1.8.0",
-                "uid": entry.decision_id,
-                "log_name": place.origin,
-                "sequence": place.index,
-                "profiles": ["security_control", "trace"],
-                "product": {"name": "stepguard", "vendor_name": "stepguard"},
-                "correlation_uid": entry.ref or entry.decision_id,
-                "tenant_uid": entry.tenant,
-            },
-            "actor": {
-                "user": _without_none(
-                    {
-                        "uid": _id(entry),
-                        "type": "Agent",
-                        "type_id": 99,
-                        "groups": [{"name": role} for role in entry.principal.get("roles") or ()],
-                    }
-                ),
-                "session": {"uid": entry.session_id} if entry.session_id else None,
-                "invoked_by": entry.principal.get("on_behalf_of"),
-            },
+            "metadata": _without_none(
+                {
+                    "version": "1.8.0",
+                    "uid": entry.decision_id,
+                    "log_name": place.origin,
+                    "sequence": place.index,
+                    "original_time": entry.timestamp,
+                    "profiles": ["security_control", "trace"],
+                    "product": {"name": "stepguard", "vendor_name": "stepguard"},
+                    "correlation_uid": entry.ref or entry.decision_id,
+                    "tenant_uid": entry.tenant,
+                }
+            ),
+            "actor": _without_none(
+                {
+                    "user": _without_none(
+                        {
+                            "uid": _id(entry),
+                            "type": "Agent",
+                            "type_id": _OTHER,
+                            "groups": [{"name": role} for role in _roles(entry)],
+                        }
+                    ),
+                    "session": {"uid": entry.session_id} if entry.session_id else None,
+                }
+            ),
             "api": {
                 "operation": entry.tool or entry.model or entry.point or entry.kind,
                 "service": {"name": "tool" if entry.tool else "model" if entry.model else "agent"},
                 "request": {"uid": entry.call_id or entry.decision_id},
             },
-            "src_endpoint": {"name": entry.writer, "uid": entry.writer, "type_id": 99},
+            "src_endpoint": {"name": entry.writer},
             "policy": {"uid": entry.revision, "name": "guard"} if entry.revision else None,
-            "trace": _without_none(
-                {"uid": entry.trace_id, "span": {"uid": entry.span_id} if entry.span_id else None}
-            ),
+            # A span would need its start and end: its id is in `unmapped`.
+            "trace": {"uid": trace_id} if trace_id else None,
             "unmapped": {"guard": _rest(entry), "leaf_hash": place.leaf},
         }
     )
@@ -106,6 +120,7 @@ def ocsf(entry: Entry, place: Place) -> dict[str, Any]:
 def ecs(entry: Entry, place: Place) -> dict[str, Any]:
     """Elastic Common Schema."""
     outcome = {None: "unknown", True: "success", False: "failure"}[entry.happened]
+    trace_id, span_id = _trace(entry)
     return _without_none(
         {
             "@timestamp": entry.timestamp,
@@ -116,7 +131,7 @@ def ecs(entry: Entry, place: Place) -> dict[str, Any]:
                     "id": entry.decision_id,
                     "kind": "event",
                     "category": ["api"],
-                    "type": ["denied"] if entry.effect == "deny" else ["allowed"],
+                    "type": [_ECS_TYPES.get(entry.effect, "info")],
                     "action": entry.point or entry.kind,
                     "dataset": f"stepguard.{entry.kind}",
                     "module": "stepguard",
@@ -127,14 +142,16 @@ def ecs(entry: Entry, place: Place) -> dict[str, Any]:
                     "duration": entry.metrics.get("elapsed_ns"),
                 }
             ),
-            "rule": {
-                "id": [str(reason.get("code")) for reason in _objects(entry.reasons)],
-                "version": entry.revision or None,
-            },
-            "user": {"id": _id(entry), "roles": entry.principal.get("roles")},
+            "rule": _without_none(
+                {
+                    "id": [str(reason.get("code")) for reason in _objects(entry.reasons)],
+                    "version": entry.revision,
+                }
+            ),
+            "user": _without_none({"id": _id(entry), "roles": _roles(entry)}),
             "organization": {"id": entry.tenant} if entry.tenant else None,
-            "trace": {"id": entry.trace_id} if entry.trace_id else None,
-            "span": {"id": entry.span_id} if entry.span_id else None,
+            "trace": {"id": trace_id} if trace_id else None,
+            "span": {"id": span_id} if span_id else None,
             "gen_ai": _gen_ai(entry),
             "labels": entry.labels,
             "guard": {"log": place.origin, **_rest(entry)},
@@ -144,20 +161,20 @@ def ecs(entry: Entry, place: Place) -> dict[str, Any]:
 
 def cloudevents(entry: Entry, place: Place) -> dict[str, Any]:
     """CloudEvents, structured mode; `data` is the entry as it is stored."""
+    trace_id, span_id = _trace(entry)
     return _without_none(
         {
             "specversion": "1.0",
             "id": f"{place.origin}/{place.index}",
             "source": f"urn:stepguard:{place.origin}",
             "type": f"stepguard.audit.{entry.kind}.v2",
-            "subject": entry.decision_id,
+            "subject": entry.decision_id or None,
             "time": entry.timestamp,
             "datacontenttype": "application/json",
             "sequence": f"{place.index:020}",
             "leafhash": place.leaf,
-            "traceparent": f"00-{entry.trace_id}-{entry.span_id}-01"
-            if entry.trace_id and entry.span_id
-            else None,
+            # Whether it was sampled is not recorded: flags 00.
+            "traceparent": f"00-{trace_id}-{span_id}-00" if trace_id and span_id else None,
             "data": msgspec.Raw(place.line),
         }
     )
@@ -166,8 +183,8 @@ def cloudevents(entry: Entry, place: Place) -> dict[str, Any]:
 def otlp(entry: Entry, place: Place) -> dict[str, Any]:
     """An OTLP/JSON export request with one log record."""
     number, text = _ERROR if entry.faults else _SEVERITIES.get(entry.effect, (9, "INFO"))
+    trace_id, span_id = _trace(entry)
     attributes = {
-        "event.name": f"stepguard.audit.{entry.kind}",
         "guard.effect": entry.effect,
         "guard.point": entry.point,
         "guard.principal": _id(entry),
@@ -186,16 +203,19 @@ def otlp(entry: Entry, place: Place) -> dict[str, Any]:
         "observedTimeUnixNano": str(entry.timestamp_ns),
         "severityNumber": number,
         "severityText": text,
+        "eventName": f"stepguard.audit.{entry.kind}",
         "body": {"stringValue": place.line.decode()},
         "attributes": _attributes(attributes),
-        "traceId": entry.trace_id,
-        "spanId": entry.span_id,
+        "traceId": trace_id,
+        "spanId": span_id,
     }
     scope = {"scope": {"name": "stepguard.audit"}, "logRecords": [_without_none(record)]}
     resource = {"attributes": _attributes({"service.name": "stepguard"})}
     return {"resourceLogs": [{"resource": resource, "scopeLogs": [scope]}]}
 
 
+# Fields that have their place in every one of them.
+_PLACED: Final = {"v", "timestamp_ns", "timestamp", "tenant"}
 FORMATS: Final[dict[str, Callable[[Entry, Place], dict[str, Any]]]] = {
     "ocsf": ocsf,
     "ecs": ecs,
@@ -215,11 +235,24 @@ def _id(entry: Entry) -> str:
     return str(entry.principal.get("id", ""))
 
 
+def _roles(entry: Entry) -> list[str]:
+    roles = entry.principal.get("roles")
+    return [role for role in roles if isinstance(role, str)] if isinstance(roles, list) else []
+
+
+def _trace(entry: Entry) -> tuple[str | None, str | None]:
+    """Trace and span id where they are what W3C Trace Context calls so."""
+    trace_id, span_id = entry.trace_id or "", entry.span_id or ""
+    return (
+        trace_id if _TRACE_ID.fullmatch(trace_id) else None,
+        span_id if _SPAN_ID.fullmatch(span_id) else None,
+    )
+
+
 def _rest(entry: Entry) -> dict[str, Any]:
     """What the standard has no word for: the entry, without what it has one for."""
-    known = {"v", "timestamp_ns", "timestamp", "principal", "trace_id", "span_id", "tenant"}
-    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(entry))
-    return {name: value for name, value in fields.items() if name not in known}
+    fields: dict[str, Any] = msgspec.to_builtins(entry)
+    return {name: value for name, value in fields.items() if name not in _PLACED}
 
 
 def _gen_ai(entry: Entry, *, nested: bool = True) -> dict[str, Any]:
@@ -227,7 +260,8 @@ def _gen_ai(entry: Entry, *, nested: bool = True) -> dict[str, Any]:
     flat = _without_none(
         {
             "agent.id": _id(entry) or None,
-            "conversation.id": entry.session_id,
+            # ECS has no such field yet.
+            "conversation.id": None if nested else entry.session_id,
             "operation.name": "execute_tool" if entry.tool else "chat" if entry.model else None,
             "tool.name": entry.tool,
             "tool.call.id": entry.call_id or None,

@@ -24,8 +24,10 @@ from ..errors import AuditFault, LogCorrupt
 from ..keys.signing import Verifier
 from . import checkpoint as notes
 from .checkpoint import NOTE_BYTES_MAX, Checkpoint
+from .entry import NOT_AN_ENTRY
 from .files import (
     CHECKPOINT,
+    COSIGNED,
     HISTORY,
     STATE,
     Segment,
@@ -98,7 +100,7 @@ def recover(log: Path, verifier: Verifier, origin: str, *, begin: Callable[[], N
             raise LogCorrupt(f"{log} has entries and no checkpoint: {_ADVICE}")
         begin()
     _check_key(log, verifier)  # (1)
-    torn = _mend_history(log)
+    torn = [*_mend_notes(log / HISTORY), *_mend_notes(log / COSIGNED)]
     signed = _latest(log, origin)
     segment = segments[-1] if segments else Segment(0, log)
     if segment.first > signed.size or (segments and not segment.live.exists()):
@@ -172,8 +174,9 @@ def _tail(path: Path) -> bytes:
     return tail[cut + 2 :] if cut >= 0 else b""
 
 
-def _mend_history(log: Path) -> list[Torn]:
-    path = log / HISTORY
+def _mend_notes(path: Path) -> list[Torn]:
+    if not path.exists():
+        return []
     _, rest = notes.split_notes(_tail(path))
     return [_move_tail(path, path.stat().st_size - len(rest))] if rest else []
 
@@ -198,7 +201,7 @@ def _count(writers: dict[str, int], line: bytes) -> bool:
     """Count an entry for its writer; whether it is one."""
     try:
         head = _decoder.decode(line)
-    except (msgspec.MsgspecError, ValueError):
+    except NOT_AN_ENTRY:
         return False
     writers[head.writer] = max(head.writer_seq + 1, writers.get(head.writer, 0))
     return True

@@ -28,7 +28,7 @@ from ..clock import Clock
 from ..errors import AuditFault
 from ..keys.signing import Signer
 from .checkpoint import Checkpoint
-from .entry import entry_about_log, stamp
+from .entry import NOT_AN_ENTRY, entry_about_log, stamp
 from .files import SEQUENCER_LOCK, SPOOL, TAKEN, WRITER_LOCK, write_whole
 from .frames import Frame, SpoolReader
 from .seal import Sealer
@@ -260,7 +260,7 @@ def entry_of(frame: Frame) -> bytes:
         ):
             return frame.data
         why = "it names another writer or number"
-    except (msgspec.MsgspecError, ValueError) as error:
+    except NOT_AN_ENTRY as error:
         why = f"it is not JSON of one ({type(error).__name__})"
     digest = sha256(frame.data).hexdigest()
     about = entry_about_log(

@@ -41,12 +41,13 @@ class Story:
 
     def __init__(self, report: Callable[[Damage], None]) -> None:
         self._report = report
+        self.signed = 0  # entries from here on prove nothing, and what is odd there is no damage
+        self.is_whole = True
         self.key_changes: list[tuple[int, str]] = []  # index, vkey
         self.seals: dict[int, str] = {}  # first entry of a segment: SHA-256 of its compressed file
         self.pruned: list[tuple[int, int, int]] = []  # index, first and last entry that are gone
         self._sessions: dict[str, list[list[int]]] = {}
         self._writers: dict[str, int] = {}
-        self._is_whole = True
         self._waiting: dict[str, None] = {}  # intents; a dict keeps their order
         self._early: dict[str, None] = {}  # intents that outcomes named before they came
         self._denied: OrderedDict[str, None] = OrderedDict()
@@ -65,16 +66,19 @@ class Story:
         """The next entry; without an index one that is damaged, and whose numbers prove nothing."""
         if index is None:
             index = -1
-        else:
+        elif index < self.signed:
             self._number(head, index)
-        if head.session_id:
+        else:
+            number = max(head.writer_seq + 1, self._writers.get(head.writer, 0))
+            self._writers[head.writer] = number
+        if head.session_id and index < self.signed:
             self._session(head.session_id, head.session_seq)
         if head.kind == "intent":
             self._intent(head)
         elif head.kind == "outcome":
             if head.ref is not None:
                 self._outcome(head, head.ref, index)
-        elif head.detail is not None:
+        elif head.detail is not None and index < self.signed:
             self._about_log(head.kind, head.detail, index)
 
     def next_of(self, writer: str) -> int:
@@ -84,17 +88,17 @@ class Story:
     def skip(self) -> None:
         """A part is missing: what it held is not known, and is reported by itself."""
         self._writers.clear()
-        self._is_whole = False
+        self.is_whole = False
 
     def gaps(self) -> list[SessionGap]:
         """Numbers that sessions lack. Ranges are few: entries of a session come nearly in order."""
         gaps: list[SessionGap] = []
         for session_id, ranges in self._sessions.items():
-            if len(ranges) == 1:
+            if len(ranges) == 1 and ranges[0][0] == 0:
                 continue
             ranges.sort()
-            high = ranges[0][1]
-            for first, last in ranges[1:]:
+            high = -1
+            for first, last in ranges:
                 if first > high + 1 and len(gaps) < _GAPS_MAX:
                     gaps.append(SessionGap(session_id, high + 1, first - 1))
                 high = max(high, last)
@@ -111,7 +115,7 @@ class Story:
 
     def _number(self, head: Head, index: int) -> None:
         writer = head.writer
-        first = 0 if self._is_whole else None
+        first = 0 if self.is_whole else None
         expected = index if writer == SEQUENCER else self._writers.get(writer, first)
         if expected is not None and head.writer_seq != expected:
             self._report(
@@ -149,7 +153,7 @@ class Story:
             del self._waiting[intent]
         elif intent not in self._denied:
             self._early[intent] = None
-        elif head.happened:
+        elif head.happened and index < self.signed:
             self._report(
                 Damage(
                     kind="outcome",

@@ -89,7 +89,7 @@ class _Verification:
         self._keys = self._known_keys()  # (1)
         marks = self._checkpoints()  # (2)
         latest = max(marks, key=lambda mark: mark.checkpoint.size).checkpoint if marks else None
-        signed = latest.size if latest is not None else 0
+        signed = self._story.signed = latest.size if latest is not None else 0
         outside = self._outside(kept, latest)  # (4)
         check = LogCheck(  # (3)
             self._log,
@@ -105,7 +105,7 @@ class _Verification:
         self._sealed(check)
         self._missing(check, signed, runs)
         self._check_keys()  # (5)
-        witnessed = max((m.checkpoint.size for m in outside), default=0)
+        witnessed = max((m.checkpoint.size for m in outside if m.is_trusted), default=0)
         if witnessed < signed:
             self._notes.append(
                 f"entries from {witnessed} on are not witnessed: who has the key can cut them off "
@@ -129,7 +129,7 @@ class _Verification:
     ) -> Report:  # fmt: skip
         story = self._story
         gaps = [] if is_excerpt else story.gaps()  # (6)
-        for gap in gaps:
+        for gap in gaps if story.is_whole else ():
             self._damage(
                 "session_gap",
                 f"session {gap.session_id[:64]} lacks entries {gap.first_missing} to "
@@ -187,12 +187,16 @@ class _Verification:
         return keys
 
     def _checkpoints(self) -> list[Mark]:
-        # The latest first: a live log writes the history before it.
-        newest = self._read(CHECKPOINT)
+        # The latest first: a live log writes the history before it, and a crash can come between.
         for _ in range(_READS_MAX):
+            newest = self._read(CHECKPOINT)
             history, rest = notes.split_notes(self._read(HISTORY))
-            if not rest:
+            if not rest and newest in history[-2:]:
                 break
+        if not newest:
+            self._damage("checkpoint", f"{CHECKPOINT} is missing, or empty")
+        if not history:
+            self._damage("history", f"{HISTORY} is missing, or empty")
         marks: list[Mark] = []
         for number, note in enumerate(history):
             marks += self._mark(note, f"checkpoint {number} of {HISTORY}", kind="history")
@@ -206,10 +210,11 @@ class _Verification:
                 "history", f"{HISTORY} begins at {sizes[0]} entries: its start was cut off"
             )
         latest = self._mark(newest, f"`{CHECKPOINT}`", kind="checkpoint")
-        if latest and newest not in history:
+        if latest and history and newest not in history[-2:]:
             self._damage(
                 "history",
-                f"the note in {CHECKPOINT} is not in {HISTORY}: one of the two was changed",
+                f"the note in {CHECKPOINT} is not the latest in {HISTORY}: one of the two was "
+                "changed or put back",
             )
         marks += latest
         if len({mark.checkpoint.origin for mark in marks}) > 1:
@@ -217,27 +222,25 @@ class _Verification:
         return marks
 
     def _read(self, name: str) -> bytes:
-        try:
-            return (self._log / name).read_bytes()
-        except FileNotFoundError:
-            self._damage("history" if name == HISTORY else "checkpoint", f"{name} is missing")
-            return b""
+        path = self._log / name
+        return path.read_bytes() if path.exists() else b""
 
     def _mark(self, note: bytes, source: str, *, kind: str, is_trusted: bool = False) -> list[Mark]:
         """The checkpoint of a note, if one of the keys signed it."""
         if not note:
             return []
-        fault: LogCorrupt | None = None
-        for number in range(len(self._keys) - 1, -1, -1):
+        named = notes.key_ids(note)
+        found = [n for n, key in enumerate(self._keys) if (key.name, key.key_id) in named]
+        if len(found) > 1:
+            self._damage(kind, f"{source} is not valid: it has signatures of two keys of the log")
+        for number in found[-1:] or range(len(self._keys))[-1:]:
             try:
                 mark = Mark(notes.parse(note, self._keys[number]), source, is_trusted)
             except LogCorrupt as error:
-                fault = fault or error
+                self._damage(kind, f"{source} is not valid: {error}")
                 continue
             self._signed_by.append((number, mark))
             return [mark]
-        if fault is not None:
-            self._damage(kind, f"{source} is not valid: {fault}")
         return []
 
     def _outside(self, kept: list[bytes], latest: Checkpoint | None) -> list[Mark]:
@@ -245,7 +248,9 @@ class _Verification:
         for note in kept:
             marks += self._mark(note, _OUTSIDE, kind="key", is_trusted=True)
         if (self._log / COSIGNED).exists():
-            cosigned, _ = notes.split_notes((self._log / COSIGNED).read_bytes())
+            cosigned, rest = notes.split_notes((self._log / COSIGNED).read_bytes())
+            if rest:
+                self._damage("history", f"{COSIGNED} ends in {len(rest)} bytes of no checkpoint")
             for number, note in enumerate(cosigned):
                 source = f"checkpoint {number} of {COSIGNED}"
                 try:
@@ -257,7 +262,7 @@ class _Verification:
         for mark in marks:
             if latest is not None and latest.origin != mark.checkpoint.origin:
                 self._damage("checkpoint", f"{mark.source} has another origin than this log")
-        return [mark for mark in marks if mark.is_trusted]
+        return marks
 
     def _check_keys(self) -> None:
         changes = {vkey: index for index, vkey in reversed(self._story.key_changes)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .export import export
 from .query import query_command, report_command, show_command
 from .sequence import anchors, publish, rotate_key, sequence
 from .verify import verify
@@ -21,9 +22,10 @@ def audit() -> None:
     guard audit show 3f9a1c20                      one decision, whole
     guard audit report denials-by-agent --last 7d  who is denied how often
     guard audit verify --key log.vkey              was anything changed?
+    guard audit export --for soc2 --from 90d ...   evidence for an auditor, in one file
     """
 
 
-for _command in (query_command, show_command, report_command, verify, sequence, publish,
-                 rotate_key, anchors, witness):  # fmt: skip
+for _command in (query_command, show_command, report_command, verify, export, sequence,
+                 publish, rotate_key, anchors, witness):  # fmt: skip
     audit.add_command(_command)

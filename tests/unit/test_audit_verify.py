@@ -288,7 +288,7 @@ def test_a_segment_that_is_missing_is_named(position: int, tmp_path: Path) -> No
 def test_a_corrupt_checkpoint_says_which_file_and_why(tmp_path: Path) -> None:
     log = written(tmp_path, 3)
     (log / "checkpoint").write_text("guard/audit\n3\nnothing\n")
-    (damage,) = _verify(log).damages
+    damage = _verify(log).damages[0]
     assert damage.detail == (
         "`checkpoint` is not valid: it is not a signed note: "
         "expected text, a blank line and signatures"

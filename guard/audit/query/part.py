@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ...errors import AuditFault
-from ..entry import ENTRY_VERSION, Entry
+from ..entry import ENTRY_VERSION, NOT_AN_ENTRY, Entry
 from ..files import MEMBER_LINES
 from .blocks import blocks_from
 from .signed import Signed
@@ -136,6 +136,6 @@ def _clean(source: Path) -> None:
         for line in lines:
             try:
                 decode(line)
-            except (msgspec.MsgspecError, ValueError):
+            except NOT_AN_ENTRY:
                 line = b"{}"
             out.write(line + b"\n")

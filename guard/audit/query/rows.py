@@ -11,7 +11,7 @@ import msgspec
 
 from ...clock import SYSTEM_CLOCK, Clock
 from ...errors import AuditFault, LogCorrupt
-from ..entry import ENTRY_VERSION, Entry
+from ..entry import ENTRY_VERSION, NOT_AN_ENTRY, Entry
 from ..files import segments_of
 from .blocks import block_at, blocks_from
 from .filters import PREFIX_CHARS_MIN, Filters, Term, fitting, terms_of
@@ -151,7 +151,7 @@ def decoded(line: bytes, number: int) -> Entry | None:
     """The entry of a line, or None; raises AuditFault for one of a newer version."""
     try:
         return _decode(line)
-    except (msgspec.MsgspecError, ValueError):
+    except NOT_AN_ENTRY:
         version = _version(line)
     if version is not None and version > ENTRY_VERSION:
         raise AuditFault(
@@ -168,7 +168,7 @@ class _Head(msgspec.Struct):
 def _version(line: bytes) -> int | None:
     try:
         return msgspec.json.decode(line, type=_Head).v
-    except (msgspec.MsgspecError, ValueError):
+    except NOT_AN_ENTRY:
         return None
 
 
