@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from guard.audit.entry import Entry, encode, stamp, timestamp_of
 from guard.audit.seal import Sealer
 from guard.audit.sequence import Rolling, Sequence
@@ -79,7 +81,7 @@ def write_log(
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     sequence = Sequence(
         directory, signer=SIGNER, origin="guard/audit", clock=SYSTEM_CLOCK,
-        rolling=Rolling(**{"checkpoint_records": _BATCH, **rolling}),
+        rolling=msgspec.structs.replace(Rolling(checkpoint_records=_BATCH), **rolling),
     )  # fmt: skip
     number = 0
     made = entries(count, seed=seed, end_ns=end_ns)

@@ -87,6 +87,7 @@ def rolling_of(config: Config) -> Rolling:
         checkpoint_interval_ms=config.audit.checkpoint_interval_ms,
         segment_bytes_max=config.audit.segment_bytes_max,
         segment_age_ms_max=config.audit.segment_age_s_max * 1_000,
+        encrypt_to=config.audit.encrypt_to,
     )
 
 

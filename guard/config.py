@@ -135,6 +135,7 @@ class AuditConfig(_Strict):
     checkpoint_interval_ms: int = Field(1_000, ge=10, le=60_000)
     segment_bytes_max: int = Field(64 * 1024 * 1024, ge=4_096, le=1 << 32)
     segment_age_s_max: int = Field(3_600, ge=1, le=31_536_000)
+    encrypt_to: tuple[str, ...] = ()
     anchors: tuple[AnchorConfig, ...] = ()
     subjects: SubjectsConfig = SubjectsConfig()
     retention: RetentionConfig = RetentionConfig()  # type: ignore[call-arg]

@@ -32,6 +32,7 @@ __all__ = [
     "TAKEN",
     "VKEY",
     "WRITER_LOCK",
+    "encrypted_of",
     "lines_of",
     "make_directory",
     "read_small",
@@ -55,6 +56,7 @@ LINE_BYTES_MAX: Final = ENTRY_BYTES_MAX + 1
 # Lines in one gzip member of a sealed segment: one C2SP entry bundle.
 MEMBER_LINES: Final = 256
 _SEGMENT: Final = re.compile(r"records-([0-9]{20})\.jsonl(?:\.gz)?")
+_ENCRYPTED: Final = re.compile(r"records-([0-9]{20})\.jsonl\.gz\.age")
 _OLD_LOG: Final = re.compile(r"log-[0-9]{2}")
 _READ_BYTES: Final = 1 << 18
 
@@ -76,6 +78,16 @@ class Segment(msgspec.Struct, frozen=True, order=True):
         return self.directory / f"records-{self.first:020}.jsonl.gz"
 
     @property
+    def encrypted(self) -> Path:
+        """Where they are once encrypted; who reads the log passes over them."""
+        return self.directory / f"records-{self.first:020}.jsonl.gz.age"
+
+    @property
+    def about(self) -> Path:
+        """Beside an encrypted one: what its entries say about the log itself, in clear."""
+        return self.directory / f"records-{self.first:020}.about"
+
+    @property
     def path(self) -> Path:
         """Where they are now. With both, a crash came between: the live one counts."""
         return self.live if self.live.exists() else self.sealed
@@ -95,6 +107,13 @@ def segments_of(log: Path) -> list[Segment]:
         )
     matches = [_SEGMENT.fullmatch(name) for name in names]
     return [Segment(first, log) for first in sorted({int(m[1]) for m in matches if m})]
+
+
+def encrypted_of(log: Path) -> list[Segment]:
+    """The segments of a log that are there in encrypted form alone, in order."""
+    matches = [_ENCRYPTED.fullmatch(path.name) for path in log.iterdir()]
+    found = [Segment(int(match[1]), log) for match in matches if match]
+    return sorted(segment for segment in found if not segment.path.exists())
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

@@ -29,14 +29,18 @@ from .files import (
     CHECKPOINT,
     COSIGNED,
     HISTORY,
+    SPOOL,
     STATE,
+    TAKEN,
     Segment,
+    encrypted_of,
     lines_of,
     read_small,
     segments_of,
     sync_directory,
     write_whole,
 )
+from .frames import taken_of
 from .keyring import keys_of
 from .tiles import Edge
 
@@ -194,7 +198,21 @@ def _writers(log: Path, segments: list[Segment], signed_size: int) -> tuple[dict
     for segment in segments[:-1]:
         for line in lines_of(segment.path):
             _count(writers, line)
+    # What is in a segment that nobody here can read was signed, and its writer was told.
+    for spool in (log / SPOOL).glob("*/") if encrypted_of(log) else ():
+        writers[spool.name] = max(writers.get(spool.name, 0), _told(spool))
     return writers, first
+
+
+def _told(spool: Path) -> int:
+    try:
+        descriptor = os.open(spool / TAKEN, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        return taken_of(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _count(writers: dict[str, int], line: bytes) -> bool:

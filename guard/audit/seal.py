@@ -2,49 +2,68 @@
 
 Each bundle is a gzip member of its own, so `zcat` reads the whole file, and one entry costs the
 decompression of one member. The live file counts as long as it is there: it goes once an entry
-with the digest of the compressed one is signed.
+with the digest of the compressed one is signed. With recipients the compressed one is encrypted for
+them, and goes too.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import zlib
+from collections.abc import Sequence
 from hashlib import file_digest, sha256
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import msgspec
 
-from .files import MEMBER_LINES, Segment, segments_of, sync_directory
+from ..keys.age import encrypt
+from .files import MEMBER_LINES, Segment, replace_file, segments_of, sync_directory
 from .inflate import inflated
-from .sequence import Sequence
+from .sequence import Sequence as LogSequence
 
 __all__ = ["Sealer"]
 
 # 6 is where more time no longer buys much: 1 KB entries go to some 300 bytes.
 _LEVEL: Final = 6
+# The kinds of entries without which nobody knows which keys, gaps and files are good.
+ABOUT_KINDS: Final = ("key_change", "retention", "seal")
+ABOUT_LOG: Final = re.compile(rb'"kind":"(?:%s)"' % "|".join(ABOUT_KINDS).encode())
 _GZIP: Final = 31  # window bits that ask zlib for a gzip header
 
 
+class _Head(msgspec.Struct):
+    kind: str
+
+
 class _Work(msgspec.Struct):
+    """A segment that is half compressed; `about` are its entries about the log itself."""
+
     segment: Segment
+    next: int
+    about: list[bytes]
     source: IO[bytes]
     target: IO[bytes]
     path: Path
 
 
+_decode: Final = msgspec.json.Decoder(_Head).decode
+
+
 class Sealer:
     """Compresses what lies before the live segment, a step at a time."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, recipients: Sequence[Any] = ()) -> None:
         self._log = log
+        self._recipients = recipients
         self._work: _Work | None = None
         self._done: tuple[Segment, int] | None = None  # and the index of the entry that says so
         self._live = -1  # the first entry of the live segment when it was last looked
 
-    def step(self, sequence: Sequence) -> None:
+    def step(self, sequence: LogSequence) -> None:
         """Compress the next bundle, if there is one; raises OSError, and then it begins again."""
         try:
             self._step(sequence)
@@ -52,12 +71,15 @@ class Sealer:
             self.close()
             raise
 
-    def _step(self, sequence: Sequence) -> None:
+    def _step(self, sequence: LogSequence) -> None:
         live = sequence.segment
         if self._done is not None:
             segment, index = self._done
             if sequence.checkpointed > index:
-                # INVARIANT: the compressed segment is durable and signed before the live one goes.
+                # INVARIANT: the compressed segment is durable and signed before the live one goes,
+                # and the live one goes last: while it is there, all else is made anew.
+                if self._recipients:
+                    segment.sealed.unlink()
                 segment.live.unlink()
                 sync_directory(self._log)
                 self._done = None
@@ -75,10 +97,15 @@ class Sealer:
         if lines:
             member = zlib.compressobj(_LEVEL, wbits=_GZIP)
             self._work.target.write(member.compress(b"".join(lines)) + member.flush())
+            if self._recipients:
+                self._work.about += _about(lines, self._work.next)
+            self._work.next += len(lines)
         else:
             work, self._work = self._work, None
             digest = _finished(work)
-            detail = {"first": work.segment.first, "sha256": digest}
+            detail = {"first": work.segment.first, "last": work.next - 1, "sha256": digest}
+            if self._recipients:
+                detail["age_sha256"] = _encrypted(work, self._recipients)
             sequence.say("seal", f"{work.segment.sealed.name} is compressed", detail)
             self._done = (work.segment, sequence.size - 1)
 
@@ -96,7 +123,13 @@ def _begun(segment: Segment) -> _Work:
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     target = os.fdopen(os.open(path, flags, 0o600), "wb")
-    return _Work(segment, segment.live.open("rb"), target, path)
+    return _Work(segment, segment.first, [], segment.live.open("rb"), target, path)
+
+
+def _about(lines: list[bytes], first: int) -> list[bytes]:
+    """Entries that a verifier has to read, each after its index."""
+    found = [(index, line) for index, line in enumerate(lines, first) if ABOUT_LOG.search(line)]
+    return [b"%d %b" % (index, line) for index, line in found if _decode(line).kind in ABOUT_KINDS]
 
 
 def _finished(work: _Work) -> str:
@@ -109,6 +142,24 @@ def _finished(work: _Work) -> str:
     _compare(work.segment)
     with work.segment.sealed.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _encrypted(work: _Work, recipients: Sequence[Any]) -> str:
+    """Encrypt the compressed segment beside it; the SHA-256 of the encrypted file."""
+    segment = work.segment
+    replace_file(segment.about, b"".join(work.about))
+    path = segment.encrypted.with_name(f".{segment.encrypted.name}.new")
+    path.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with segment.sealed.open("rb") as source, os.fdopen(os.open(path, flags, 0o600), "w+b") as file:
+        encrypt(source, file, recipients)
+        file.flush()
+        os.fsync(file.fileno())
+        file.seek(0)
+        digest = file_digest(file, "sha256").hexdigest()
+    os.replace(path, segment.encrypted)
+    sync_directory(path.parent)
+    return digest
 
 
 def _compare(segment: Segment) -> None:

@@ -45,12 +45,13 @@ _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 class Rolling(msgspec.Struct, frozen=True, kw_only=True):
-    """When a checkpoint is due, and when the next segment."""
+    """When a checkpoint is due, when the next segment, and for whom a full one is encrypted."""
 
     checkpoint_records: int = CHECKPOINT_RECORDS
     checkpoint_interval_ms: int = CHECKPOINT_INTERVAL_MS
     segment_bytes_max: int = SEGMENT_BYTES_MAX
     segment_age_ms_max: int = SEGMENT_AGE_MS_MAX
+    encrypt_to: tuple[str, ...] = ()  # age recipients; nobody: full segments stay in clear
 
     @property
     def checkpoint_interval_ns(self) -> int:

@@ -26,6 +26,7 @@ import msgspec
 
 from ..clock import Clock
 from ..errors import AuditFault
+from ..keys.age import recipients_from
 from ..keys.signing import Signer
 from .checkpoint import Checkpoint
 from .entry import NOT_AN_ENTRY, entry_about_log, stamp
@@ -93,7 +94,7 @@ class Sequencer:
         self._pause = pause
         self._lock = -1
         self._sources: dict[str, _Source] = {}
-        self._sealer = Sealer(log)
+        self._sealer = Sealer(log, recipients_from(rolling.encrypt_to))
 
     def hold(self) -> Sequence | None:
         """The sequence, if this process has or gets the lock (1); raises AuditFault."""

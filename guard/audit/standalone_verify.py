@@ -286,6 +286,11 @@ class Log:
             for name in sorted(names)
             if not (name.endswith(".gz") and name.removesuffix(".gz") in names)
         ]
+        for path in self.directory.glob("records-*.about"):  # What an encrypted segment says.
+            for text in path.read_bytes().splitlines(keepends=True):
+                index, _, line = text.partition(b" ")
+                if re.fullmatch(rb"[0-9]{1,9}", index):
+                    self.control(line, int(index), leaf_of(line))
         self.stored: dict[tuple[int, int, int], Path] = {}
         for path in (self.directory / "tile").rglob("*"):
             at = TILE_FILE.fullmatch(path.relative_to(self.directory / "tile").as_posix())
@@ -333,6 +338,7 @@ class Log:
 
     def proven(self, kind: str, size: int) -> list[Control]:
         """What the log says about itself below a size that was signed."""
+        size = min(size, len(self.truth))
         found = [c for c in self.controls if c.kind == kind and c.place < size]
         return [c for c in found if self.truth[c.place] == c.leaf]
 
@@ -396,6 +402,7 @@ class Log:
     def lines(self) -> None:
         """(3) Each index below the latest checkpoint is a line here, or is away for a reason."""
         at = 0
+        self.ranges = sorted(self.away())
         for segment, following in zip_longest(self.segments, self.segments[1:]):
             self.gap(at, segment.first)
             at = self.end_of(segment, following and following.first)
@@ -419,34 +426,38 @@ class Log:
             return self.runs.get(segment.first, segment.first)
         if following is None:
             return max(self.size, end)
-        for first, last, _ in self.expired():
-            if first <= following <= last + 1:
-                return max(first, min(end, following))
+        for first, after, _ in reversed(self.ranges):
+            if first < following <= after:
+                following = max(first, min(end, following))
         return following
 
-    def expired(self) -> Iterator[tuple[int, int, Control]]:
-        """The ranges that expired, as entries say whose word and root are good."""
+    def away(self) -> Iterator[tuple[int, int, str]]:
+        """The ranges that expired or are encrypted, as proven entries say."""
         for gone in self.proven("retention", self.size):
             first, last = gone.detail.get("first"), gone.detail.get("last")
             if type(first) is type(last) is int and 0 <= first <= last < self.size:
-                # The root over the range, or over all up to its end: the document is not clear.
-                roots = [
-                    roots_at(self.truth[low : last + 1], {last + 1 - low}) for low in (first, 0)
-                ]
-                if gone.detail.get("root") in [root.hex() for r in roots for root in r.values()]:
-                    yield first, last, gone
+                root = roots_at(self.truth[: last + 1], {last + 1}).get(last + 1, b"")
+                if gone.detail.get("root") == root.hex():
+                    yield first, last + 1, f"expired, as entry {gone.place} says"
+        seals = {seal.detail.get("first"): seal.detail for seal in self.proven("seal", self.size)}
+        for path in self.directory.glob("records-*.jsonl.gz.age"):
+            said = seals.get(int(path.name[8:28]), {})
+            if said.get("age_sha256") != hashlib.sha256(path.read_bytes()).hexdigest():
+                self.bad(3, path.name, "encrypted file", "not the one that the log names")
+            elif type(said.get("last")) is int:
+                yield said["first"], said["last"] + 1, "are encrypted and were not read"
 
     def gap(self, first: int, after: int) -> None:
-        """Entries that are not here: no damage in an excerpt, or where their expiry is proven."""
-        if self.runs or first >= min(after, self.size):
+        """Entries that are not here: no damage where it is proven why, or in an excerpt."""
+        if self.runs or first >= (after := min(after, self.size)):
             return
-        for start, last, gone in self.expired():
-            if start <= first and after <= last + 1:
-                said = f"entries {first} to {after - 1} expired, as entry {gone.place} says"
-                self.is_partial = True
-                self.listed.append(said)
-                return
-        self.bad(3, "records", "missing", f"entries {first} to {after - 1}", entry=first)
+        self.is_partial = True
+        for start, end, why in self.ranges:
+            if start <= first < end:
+                self.listed.append(f"entries {first} to {min(end, after) - 1} {why}")
+                first = end
+        if first < after:
+            self.bad(3, "records", "missing", f"entries {first} to {after - 1}", entry=first)
 
     def compare(self, segment: Segment, want: Hashes, got: Hashes) -> None:
         """Name the lines that differ from those that were signed."""

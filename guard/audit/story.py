@@ -11,7 +11,7 @@ import msgspec
 from .entry import SEQUENCER
 from .report import Damage, SessionGap
 
-__all__ = ["Head", "Story"]
+__all__ = ["Head", "Seal", "Story"]
 
 _EFFECTS_THAT_RUN: Final = frozenset(("allow", "redact", "route"))
 _GAPS_MAX: Final = 1_000
@@ -36,6 +36,14 @@ class Head(msgspec.Struct, gc=False):
     detail: dict[str, object] | None = None
 
 
+class Seal(msgspec.Struct, frozen=True):
+    """What a `seal` entry says of a segment, as far as it says it."""
+
+    digest: object = None
+    encrypted_digest: object = None
+    last: object = None
+
+
 class Story:
     """Follow entries in their order with `follow`; what is wrong at once goes to `report`."""
 
@@ -44,7 +52,7 @@ class Story:
         self.signed = 0  # entries from here on prove nothing, and what is odd there is no damage
         self.is_whole = True
         self.key_changes: list[tuple[int, str]] = []  # index, vkey
-        self.seals: dict[int, str] = {}  # first entry of a segment: SHA-256 of its compressed file
+        self.seals: dict[int, Seal] = {}  # by the first entry of the segment
         self.pruned: list[tuple[int, int, int]] = []  # index, first and last entry that are gone
         self._sessions: dict[str, list[list[int]]] = {}
         self._writers: dict[str, int] = {}
@@ -78,8 +86,8 @@ class Story:
         elif head.kind == "outcome":
             if head.ref is not None:
                 self._outcome(head, head.ref, index)
-        elif head.detail is not None and index < self.signed:
-            self._about_log(head.kind, head.detail, index)
+        else:
+            self.follow_about(head, index)
 
     def next_of(self, writer: str) -> int:
         """The number of the next entry of a writer."""
@@ -104,12 +112,16 @@ class Story:
                 high = max(high, last)
         return gaps
 
-    def _about_log(self, kind: str, detail: dict[str, object], index: int) -> None:
+    def follow_about(self, head: Head, index: int) -> None:
+        """What an entry says about the log itself, without its place in the story."""
+        kind, detail = head.kind, head.detail
+        if detail is None or index >= self.signed:
+            return
         first, last = detail.get("first"), detail.get("last")
         if kind == "key_change":
             self.key_changes.append((index, str(detail.get("vkey"))))
         elif kind == "seal" and isinstance(first, int):
-            self.seals[first] = str(detail.get("sha256"))
+            self.seals[first] = Seal(detail.get("sha256"), detail.get("age_sha256"), last)
         elif kind == "retention" and isinstance(first, int) and isinstance(last, int):
             self.pruned.append((index, first, last))
 

@@ -21,11 +21,20 @@ from . import checkpoint as notes
 from .anchors import WitnessKey, cosignatures_of
 from .check import LogCheck, Mark
 from .checkpoint import Checkpoint
-from .files import CHECKPOINT, COSIGNED, EXCERPT, HISTORY, SPOOL, read_small, segments_of
+from .encrypted import encrypted_ranges
+from .files import (
+    CHECKPOINT,
+    COSIGNED,
+    EXCERPT,
+    HISTORY,
+    SPOOL,
+    read_small,
+    segments_of,
+)
 from .frames import count_spooled
 from .keyring import keys_of
 from .report import DAMAGES_MAX, ORPHANS_MAX, Damage, Report, SessionGap
-from .story import Story
+from .story import Seal, Story
 
 __all__ = ["Damage", "Report", "SessionGap", "verify"]
 
@@ -102,8 +111,14 @@ class _Verification:
         )
         check.run()
         runs = self._excerpt()
+        encrypted = encrypted_ranges(self._log, check, self._story, report=self._add)
+        if count := sum(last - first + 1 for first, last in encrypted):
+            self._notes.append(
+                f"{count} entries are encrypted and were not read: `guard audit decrypt` makes a "
+                "copy of the log to verify with their identity"
+            )
         self._sealed(check)
-        self._missing(check, signed, runs)
+        self._missing(check, encrypted, runs)
         self._check_keys()  # (5)
         witnessed = max((m.checkpoint.size for m in outside if m.is_trusted), default=0)
         if witnessed < signed:
@@ -289,7 +304,7 @@ class _Verification:
             with segment.sealed.open("rb") as file:
                 digest = file_digest(file, "sha256").hexdigest()
             known = self._story.seals.get(segment.first)
-            if digest != known and not (known is None and check.gone):
+            if not (known is None and check.gone) and digest != (known or Seal()).digest:
                 self._add(
                     Damage(
                         kind="sealed",
@@ -313,17 +328,17 @@ class _Verification:
         self._notes.append(f"an excerpt: {count} entries in {len(runs)} runs, the rest is not here")
         return runs
 
-    def _missing(self, check: LogCheck, signed: int, runs: list[tuple[int, int]] | None) -> None:
-        """What is not here: it expired, was left out of an excerpt, or was taken away."""
+    def _missing(
+        self, check: LogCheck, encrypted: list[tuple[int, int]], runs: list[tuple[int, int]] | None
+    ) -> None:
+        """What is not here: it expired, is encrypted, was left out of an excerpt, or was taken."""
+        pruned = [(begin, end) for _, begin, end in self._story.pruned]
         for first, last, name in check.gone:
             if runs is not None and not any(a <= last and first <= b for a, b in runs):
                 continue
-            covered = any(
-                begin <= first and last <= end and index < signed
-                for index, begin, end in self._story.pruned
-            )
-            if covered:
-                self._notes.append(f"entries {first} to {last} expired, as the log itself says")
+            if _is_covered(first, last, [*pruned, *encrypted]):
+                if not _is_covered(first, last, encrypted):
+                    self._notes.append(f"entries {first} to {last} expired, as the log itself says")
             elif name is None:
                 self._damage(
                     "truncated", f"entries {first} to {last} are signed and not here: the end was "
@@ -349,3 +364,11 @@ class _Verification:
         if torn:
             self._notes.append(f"{torn} spools end in an unfinished write")
         return count
+
+
+def _is_covered(first: int, last: int, ranges: list[tuple[int, int]]) -> bool:
+    """Whether the ranges, each with its first and last entry, leave nothing of this one."""
+    for begin, end in sorted(ranges):
+        if begin <= first <= end:
+            first = end + 1
+    return first > last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .encryption import decrypt_command, new_identity_command
 from .export import export
 from .query import query_command, report_command, show_command
 from .sequence import anchors, publish, rotate_key, sequence
@@ -26,6 +27,8 @@ def audit() -> None:
     """
 
 
-for _command in (query_command, show_command, report_command, verify, export, sequence,
-                 publish, rotate_key, anchors, witness):  # fmt: skip
+for _command in (
+    query_command, show_command, report_command, verify, export, sequence, publish, rotate_key,
+    anchors, witness, new_identity_command, decrypt_command,
+):  # fmt: skip
     audit.add_command(_command)

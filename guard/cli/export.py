@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections.abc import Iterator
@@ -13,22 +12,18 @@ from typing import IO, Any, Final
 import click
 import msgspec
 
-from ..assemble import anchors_of, rolling_of, signer_of
-from ..audit import AuditLog
-from ..audit.files import CHECKPOINT
 from ..audit.formats import FORMATS
 from ..audit.query import moment_of
 from ..clock import SYSTEM_CLOCK
-from ..config import load_config
 from ..errors import AuditFault, ConfigError
-from ..keys import Mac
 from ..ops.pack import Pack
 from ..ops.pack import export as export_pack
 from ..ops.records import record, words
 from ..ops.regimes import REGIMES
 from ..ops.siem import lines
 from ..policy.kept import POLICIES
-from .terminal import directory_option, escaped, json_option, plain, refuse
+from .recorder import recorder
+from .terminal import by_option, directory_option, escaped, json_option, plain, refuse
 
 __all__ = ["export"]
 
@@ -44,7 +39,7 @@ _NS_MAX: Final = (1 << 63) - 1
 @click.option("--to", "until", help="Up to then, written alike; a date is the whole day.")
 @click.option("--subject", help="Pseudonym of the data subject; for gdpr-dsar.")
 @click.option("--reason", help="Why; the log keeps it. A pack needs one.")
-@click.option("--by", default=getpass.getuser, help="Who does it; default: you.")
+@by_option
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; it must not be there.")
 @click.option("--even-if-damaged", is_flag=True, help="A pack of a damaged log, that says so.")
 @json_option
@@ -76,7 +71,7 @@ def export(
             raise ConfigError("--from is after --to: nothing lies between")
         if name is not None:
             why = words("reason", reason or "lines for a SIEM")
-            with _recorder(directory) as log:
+            with recorder(directory) as log:
                 if log is not None:
                     detail = {"what": "export", "format": name, "reason": why}
                     record(log, "access", detail, by=by, clock=SYSTEM_CLOCK)
@@ -84,7 +79,7 @@ def export(
             return
         if regime is None or since is None or reason is None or out is None:
             raise click.UsageError("a pack needs --from, --reason and --out")
-        with _recorder(directory) as log:
+        with recorder(directory) as log:
             pack = export_pack(
                 directory, out, regime=regime, since_ns=since_ns, until_ns=min(until_ns, now_ns),
                 by=by, reason=reason, subject_pseudonym=subject,
@@ -98,29 +93,6 @@ def export(
         click.echo(escaped(msgspec.json.encode(shown).decode()))
     else:
         _write_pack(pack)
-
-
-@contextmanager
-def _recorder(directory: Path) -> Iterator[AuditLog | None]:
-    """The log to record in, with all that was handed over until now signed; None for a copy."""
-    if not (directory / CHECKPOINT).exists():
-        raise AuditFault(f"no audit log in {directory}: name its directory with --dir")
-    config = load_config()
-    if directory.resolve() != config.path(config.audit.directory).resolve():
-        click.echo("guard: not recorded: this is not the log of this installation", err=True)
-        yield None
-        return
-    with AuditLog.open(
-        directory,
-        signer=signer_of(config) if config.audit.sequencer == "thread" else None,
-        mac=Mac.load_or_create(config.path(config.keys.directory) / "commitment.key"),
-        origin=config.audit.origin or None,
-        rolling=rolling_of(config),
-        anchors=anchors_of(config),
-        durability="group",
-    ) as log:
-        log.checkpoint()
-        yield log
 
 
 def _write_lines(

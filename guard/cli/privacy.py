@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from ..errors import AuditFault, OnHold, PrivacyFault
 from ..keys import Mac
 from ..keys.subjects import SubjectKeys
 from ..ops.archive import LogArchive
+from .terminal import by_option
 
 __all__ = ["erase", "expire", "hold", "open"]
 
@@ -29,7 +29,6 @@ _NO_EXIT: Final = 1
 _ID_CHARS_MIN: Final = 4
 
 _json: Final = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-_by: Final = click.option("--by", default=getpass.getuser, help="Who does it; default: you.")
 _authority: Final = click.option(
     "--authority", required=True, help="What allows it, such as `GDPR art. 17, ticket 4711`."
 )
@@ -39,7 +38,7 @@ _authority: Final = click.option(
 @click.option("--subject", required=True, help="Id of the data subject, or its pseudonym.")
 @_authority
 @click.option("--reason", required=True, help="Why, without naming the person.")
-@_by
+@by_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_json
 def erase(subject: str, *, authority: str, reason: str, by: str, yes: bool, as_json: bool) -> None:
@@ -79,7 +78,7 @@ def hold() -> None:
 @click.option("--class", "retention", help="Retention class to hold.")
 @click.option("--all", "everything", is_flag=True, help="Hold everything.")
 @_authority
-@_by
+@by_option
 def hold_place(
     name: str, *, subject: str | None, retention: str | None, everything: bool, authority: str,
     by: str,
@@ -101,7 +100,7 @@ def hold_place(
 @hold.command("lift")
 @click.argument("name")
 @_authority
-@_by
+@by_option
 def hold_lift(name: str, *, authority: str, by: str) -> None:
     """Lift the hold NAME."""
     with _opened() as (_, keys, log):
@@ -131,7 +130,7 @@ def hold_list(*, as_json: bool) -> None:
 
 @click.command()
 @_authority
-@_by
+@by_option
 @click.option("--yes", is_flag=True, help="Do it; without, only say what would go.")
 @_json
 def expire(*, authority: str, by: str, yes: bool, as_json: bool) -> None:
@@ -163,7 +162,7 @@ def expire(*, authority: str, by: str, yes: bool, as_json: bool) -> None:
 @click.argument("decision_id")
 @click.option("--role", required=True, help="Your role; `open` in [audit.readers] names those.")
 @click.option("--reason", required=True, help="Why; it is recorded.")
-@_by
+@by_option
 @_json
 def open(  # noqa: A001 the verb
     decision_id: str, *, role: str, reason: str, by: str, as_json: bool

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from ..assemble import bundle_of
+from ..audit.files import encrypted_of
 from ..audit.query import (
     REPORTS,
     Filters,
@@ -229,6 +230,12 @@ def _indexed(
     no_index: bool = False,
 ) -> Iterator[Index | None]:  # fmt: skip
     """The index, brought up to date; without the extra, and where it is not needed, None."""
+    if directory.is_dir() and (hidden := encrypted_of(directory)):
+        click.echo(
+            f"guard: {len(hidden)} segments are encrypted and were not searched: `guard audit "
+            "decrypt` makes a copy to ask",
+            err=True,
+        )
     if no_index and is_needed:
         raise AuditFault("counts and --sql are answered by the index: leave --no-index out")
     if no_index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from ..config import load_config
 from ..errors import AuditFault
 
-__all__ = ["directory_option", "escaped", "json_option", "plain", "refuse", "text_of"]
+__all__ = ["by_option", "directory_option", "escaped", "json_option", "plain", "refuse", "text_of"]
 
 # A key or a checkpoint is a few lines; whatever is longer is another file named by mistake.
 FILE_BYTES_MAX: Final = 65_536
@@ -34,6 +35,7 @@ directory_option: Final = click.option(
     callback=lambda _ctx, _option, value: value or _configured(),
     help="Directory of the audit log; default: that of guard.toml here, or .guard/audit.",
 )  # fmt: skip
+by_option: Final = click.option("--by", default=getpass.getuser, help="Who does it; default: you.")
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 

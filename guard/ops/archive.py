@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from ..audit.entry import Entry
-from ..audit.files import lines_of, segments_of, sync_directory
+from ..audit.files import Segment as FileSegment
+from ..audit.files import encrypted_of, lines_of, segments_of, sync_directory
 from ..audit.log import AuditLog
 from ..audit.tiles import Tiles
 from ..errors import AuditFault, LogCorrupt
@@ -42,7 +43,7 @@ class LogArchive:
     def sealed_segments(self) -> Sequence[Segment]:
         """Those that are compressed and have no live file any more: the log has signed them."""
         directory = self._log.directory
-        found = segments_of(directory)
+        found = _segments(directory)
         looked_at = [
             _looked_at(segment.sealed, segment.first, following.first)
             for segment, following in pairwise(found)
@@ -54,7 +55,7 @@ class LogArchive:
     def gap_with(self, segment: Segment) -> Gap:
         """All that is missing in one piece once this segment has gone too."""
         directory = self._log.directory
-        others = [one.first for one in segments_of(directory) if one.first != segment.first]
+        others = [one.first for one in _segments(directory) if one.first != segment.first]
         before = [first for first in others if first < segment.first]
         first = self._ends.get(before[-1], segment.first) if before else 0
         last = min(first for first in others if first > segment.first) - 1
@@ -70,6 +71,11 @@ class LogArchive:
             raise AuditFault(
                 f"{segment.name} has expired and cannot be removed: {error.strerror}"
             ) from error
+
+
+def _segments(directory: Path) -> list[FileSegment]:
+    """All of them, those too that are encrypted: nobody here can say when these expire."""
+    return sorted([*segments_of(directory), *encrypted_of(directory)])
 
 
 def _looked_at(path: Path, first: int, end: int) -> Segment:

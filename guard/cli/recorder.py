@@ -1,0 +1,41 @@
+"""The log of this installation, for a verb that has to be recorded there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from ..assemble import anchors_of, rolling_of, signer_of
+from ..audit import AuditLog
+from ..audit.files import CHECKPOINT
+from ..config import load_config
+from ..errors import AuditFault
+from ..keys import Mac
+
+__all__ = ["recorder"]
+
+
+@contextmanager
+def recorder(directory: Path) -> Iterator[AuditLog | None]:
+    """The log to record in, with all that was handed over until now signed; None for a copy."""
+    if not (directory / CHECKPOINT).exists():
+        raise AuditFault(f"no audit log in {directory}: name its directory with --dir")
+    config = load_config()
+    if directory.resolve() != config.path(config.audit.directory).resolve():
+        click.echo("guard: not recorded: this is not the log of this installation", err=True)
+        yield None
+        return
+    with AuditLog.open(
+        directory,
+        signer=signer_of(config) if config.audit.sequencer == "thread" else None,
+        mac=Mac.load_or_create(config.path(config.keys.directory) / "commitment.key"),
+        origin=config.audit.origin or None,
+        rolling=rolling_of(config),
+        anchors=anchors_of(config),
+        durability="group",
+    ) as log:
+        log.checkpoint()
+        yield log
