@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,7 @@ import msgspec
 from ..errors import AuditFault, LogCorrupt
 from .checkpoint import Checkpoint
 from .entry import ENTRY_VERSION, NOT_AN_ENTRY
-from .files import Segment, lines_of, segments_of
+from .files import HashedLines, Segment, segments_of
 from .report import Damage
 from .story import Head
 from .tiles import TILE_HASHES, Edge, StoredHashes
@@ -82,9 +82,17 @@ class LogCheck:
     def run(self) -> None:
         """Check everything; findings go to `report` and `note`."""
         self._at_mark()
-        for position, segment in enumerate(self.segments):
-            following = self.segments[position + 1 :]
-            self._check_segment(segment, following[0].first if following else None)
+        ahead: HashedLines | None = None  # begins while the segment before is checked
+        try:
+            for segment, following in zip_longest(self.segments, self.segments[1:]):
+                reader = ahead or HashedLines(segment.path)
+                ahead = HashedLines(following.path) if following else None
+                end = following.first if following else None
+                with closing(reader):
+                    self._check_segment(segment, end, reader)
+        finally:
+            if ahead is not None:
+                ahead.close()
         if self.size < self._signed:
             self._miss(self._signed, None)
         self._accuse("contradiction", "no later checkpoint says which of the two was changed")
@@ -106,14 +114,13 @@ class LogCheck:
                     index=self.size,
                 )
 
-    def _check_segment(self, segment: Segment, end: int | None) -> None:
+    def _check_segment(self, segment: Segment, end: int | None, reader: HashedLines) -> None:
         """`end` is the first index of the next segment; None for the last one."""
         if segment.first > self.size:
             self._miss(segment.first, segment.path.name)
         elif segment.first < self.size:
             self._damage("inserted", f"{segment.path.name} begins before it may", index=self.size)
             return
-        reader = lines_of(segment.path)
         try:
             offset, rest = self._fast(reader, end)
             if rest:
@@ -125,7 +132,7 @@ class LogCheck:
             if end is not None:
                 self._miss(end, segment.path.name)
 
-    def _fast(self, reader: Iterator[bytes], end: int | None) -> tuple[int, list[bytes]]:
+    def _fast(self, reader: HashedLines, end: int | None) -> tuple[int, list[bytes]]:
         """Take what is as it should be, a tile at a time; the offset of the first line that is not,
         and the lines read from there on (1)."""
         offset = 0
@@ -135,10 +142,9 @@ class LogCheck:
                 count = min(count, self._next_mark - self.size)
             if end is not None:
                 count = min(count, end - self.size)
-            lines = list(islice(reader, count or 1))
+            lines, leaves = reader.take(count or 1)
             if not lines:
                 return offset, []
-            leaves = b"".join([sha256(b"\x00" + line[:-1]).digest() for line in lines])
             stored = self._stored.window(self.size, len(lines))
             if count == 0 or lines[-1][-1] != _NEWLINE or leaves[: len(stored)] != stored:
                 return offset, lines
@@ -152,19 +158,19 @@ class LogCheck:
             offset += sum(map(len, lines))
             if self.size == self._next_mark:
                 self._at_mark()
-        return offset, list(islice(reader, 1))
+        return offset, reader.take(1)[0]
 
     def _heads(self, lines: list[bytes]) -> list[Head] | None:
         try:
-            heads = list(map(self._head, lines))
+            b"".join(lines).decode()  # the decoder passes over the text of other fields
+            heads = list(map(self._decode, lines))
         except NOT_AN_ENTRY:
             return None
         return heads if all(head.v == ENTRY_VERSION for head in heads) else None
 
     def _head(self, line: bytes) -> Head:
         """What is followed of an entry; raises one of NOT_AN_ENTRY."""
-        if not line.isascii():
-            line.decode()  # the decoder passes over the text of other fields
+        line.decode()  # the decoder passes over the text of other fields
         return self._decode(line)
 
     def proven_head(self, index: int, line: bytes) -> Head | None:
@@ -367,14 +373,9 @@ class LogCheck:
         self._report(Damage(kind="tile", detail=detail, index=index))
 
     def _damage(
-        self,
-        kind: str,
-        detail: str,
-        *,
-        index: int | None = None,
-        segment: Segment | None = None,
+        self, kind: str, detail: str, *, index: int | None = None, segment: Segment | None = None,
         lines: list[_Line] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if segment is not None:
             self._report(_located(kind, detail, segment, lines or [], self.size))
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +15,14 @@ import msgspec
 
 from ..errors import AuditFault, LogCorrupt
 from .entry import ENTRY_BYTES_MAX
-from .inflate import Broken, inflated_beside
+from .inflate import HASH_BYTES, Broken, hashed_beside, lines_in
 
 __all__ = [
     "CHECKPOINT",
     "COSIGNED",
     "EXCERPT",
     "HISTORY",
+    "HashedLines",
     "LINE_BYTES_MAX",
     "MEMBER_LINES",
     "SEQUENCER_LOCK",
@@ -58,7 +58,6 @@ MEMBER_LINES: Final = 256
 _SEGMENT: Final = re.compile(r"records-([0-9]{20})\.jsonl(?:\.gz)?")
 _ENCRYPTED: Final = re.compile(r"records-([0-9]{20})\.jsonl\.gz\.age")
 _OLD_LOG: Final = re.compile(r"log-[0-9]{2}")
-_READ_BYTES: Final = 1 << 18
 
 
 class Segment(msgspec.Struct, frozen=True, order=True):
@@ -121,30 +120,58 @@ def lines_of(path: Path) -> Iterator[bytes]:
 
     Raises LogCorrupt where a sealed segment cannot be decompressed.
     """
-    chunks = _inflated(path) if path.suffix == ".gz" else _read(path)
-    rest = b""
-    for chunk in chunks:
-        lines = BytesIO(rest + chunk).readlines()
-        rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
-        yield from lines
-        while len(rest) > LINE_BYTES_MAX:
-            yield rest[:LINE_BYTES_MAX]
-            rest = rest[LINE_BYTES_MAX:]
-    if rest:
-        yield rest
-
-
-def _read(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_READ_BYTES):
-            yield chunk
-
-
-def _inflated(path: Path) -> Iterator[bytes]:
     try:
-        yield from inflated_beside(path)
+        for lines in lines_in(path, LINE_BYTES_MAX):
+            yield from lines
     except Broken as error:
         raise LogCorrupt(f"{path.name}: {error}") from error
+
+
+class HashedLines:
+    """The lines of a segment with their leaf hashes, made by another process where that pays.
+
+    A line without newline has no hash: what stands for it is none. An error comes once all that was
+    read before it has been taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._blocks = hashed_beside(path, LINE_BYTES_MAX)
+        self._lines: list[bytes] = []
+        self._hashes = b""
+        self._at = 0
+        self._fault: Broken | None = None
+
+    def take(self, count: int) -> tuple[list[bytes], bytes]:
+        """The next lines, fewer at the end, and their hashes, joined; raises LogCorrupt."""
+        while len(self._lines) - self._at < count and self._read():
+            continue
+        if self._fault is not None and self._at == len(self._lines):
+            raise LogCorrupt(f"{self._path.name}: {self._fault}") from self._fault
+        begin, self._at = self._at, min(self._at + count, len(self._lines))
+        hashes = self._hashes[begin * HASH_BYTES : self._at * HASH_BYTES]
+        return self._lines[begin : self._at], hashes
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The rest of the lines, one by one."""
+        while (part := self.take(1))[0]:
+            yield part[0][0]
+
+    def close(self) -> None:
+        """Read no more."""
+        self._blocks.close()
+
+    def _read(self) -> bool:
+        try:
+            block = next(self._blocks, None)
+        except Broken as error:
+            self._fault, block = error, None
+        if block is None:
+            return False
+        self._lines = self._lines[self._at :] + block[0]
+        self._hashes = self._hashes[self._at * HASH_BYTES :] + block[1]
+        self._at = 0
+        return True
 
 
 def read_small(path: Path, bytes_max: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .away import fetch, ship, stream
 from .encryption import decrypt_command, new_identity_command
 from .export import export
 from .query import query_command, report_command, show_command
@@ -29,6 +30,6 @@ def audit() -> None:
 
 for _command in (
     query_command, show_command, report_command, verify, export, sequence, publish, rotate_key,
-    anchors, witness, new_identity_command, decrypt_command,
+    anchors, witness, new_identity_command, decrypt_command, stream, ship, fetch,
 ):  # fmt: skip
     audit.add_command(_command)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from minio import Minio
     from minio.credentials.providers import Provider
 
-__all__ = ["ObjectStoreAnchor"]
+__all__ = ["RETENTION_DAYS_MAX", "ObjectStoreAnchor", "client_of", "reason_of"]
 
 RETENTION_DAYS_MAX: Final = 36_500
 _LOCAL: Final = frozenset(("127.0.0.1", "::1", "localhost"))
@@ -53,7 +53,7 @@ class ObjectStoreAnchor:
             raise ConfigError(f"retention_days is 1 to {RETENTION_DAYS_MAX}, not {retention_days}")
         self.name = name
         self.interval_s = interval_s
-        self._client = _client(url, region, timeout_s, ca_file, credentials)
+        self._client = client_of(url, region, timeout_s, ca_file, credentials)
         self._bucket = bucket
         self._prefix = prefix
         self._retention = timedelta(days=retention_days)
@@ -96,7 +96,7 @@ class ObjectStoreAnchor:
             until = from_iso8601utc(headers.get("x-amz-object-lock-retain-until-date"))
         except (MinioException, HTTPError, OSError, ValueError, ParseError) as error:
             raise AuditFault(
-                f"the bucket `{self._bucket}` does not take locked objects ({_reason(error)}):"
+                f"the bucket `{self._bucket}` does not take locked objects ({reason_of(error)}):"
                 " it must be there, have object lock, and grant PutObject, PutObjectRetention,"
                 " GetObject, GetObjectRetention and GetBucketObjectLockConfiguration"
             ) from error
@@ -108,13 +108,14 @@ class ObjectStoreAnchor:
         return Receipt(f"{self._bucket}/{key}?versionId={stored.version_id}")
 
 
-def _client(
+def client_of(
     url: str,
     region: str | None,
     timeout_s: float,
     ca_file: Path | None,
     credentials: Provider | None,
 ) -> Minio:
+    """A client of a store; raises ConfigError for what is no URL of one, or without the extra."""
     try:
         import urllib3
         from minio import Minio
@@ -127,7 +128,7 @@ def _client(
         )
     except ImportError as error:
         raise ConfigError(
-            "an anchor of kind object_store needs minio: pip install 'stepguard[object-store]'"
+            "an object store needs the extra: pip install 'stepguard[object-store]'"
         ) from error
     parts = urlsplit(url)
     if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname not in _LOCAL):
@@ -151,7 +152,7 @@ def _client(
         raise ConfigError(f"the URL of an object store is https://host[:port]: {error}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The code of the store, such as NoSuchBucket, or the type: messages may hold credentials."""
     code = getattr(error, "code", None)
     return code if isinstance(code, str) else type(error).__name__
