@@ -34,7 +34,7 @@ from . import peer, work
 from .audit_entries import SIGNER, write_log
 from .measure import Row, measure, row_of
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "sequencer"]
 
 _SIGNER = Signer("guard/audit", bytes(32))
 _MAC = Mac(bytes(32))
@@ -124,7 +124,7 @@ def _tasks(name: str, log: AuditLog, n: int) -> Row:
 @contextmanager
 def _sequenced(directory: Path) -> Iterator[AuditLog]:
     """A log whose sequencer is another process."""
-    process = _sequencer(directory)
+    process = sequencer(directory)
     try:
         with AuditLog.open(directory, signer=None, mac=_MAC) as log:
             yield log
@@ -145,7 +145,7 @@ def processes(n: int) -> Iterator[Row]:
     for durability in ("relaxed", "group"):
         with work.place() as name:
             command = [sys.executable, "-c", _WORKER, str(name), str(max(20, n // PROCESSES))]
-            sequencer = _sequencer(name)
+            process = sequencer(name)
             workers = [
                 subprocess.Popen([*command, durability], stdout=subprocess.PIPE)
                 for _ in range(PROCESSES)
@@ -153,7 +153,7 @@ def processes(n: int) -> Iterator[Row]:
             started = time.perf_counter_ns()
             samples = [int(line) for one in workers for line in one.communicate()[0].split()]
             elapsed_ns = time.perf_counter_ns() - started
-            sequencer.communicate()
+            process.communicate()
             row = f"audit/processes-{PROCESSES}-{durability}"
             yield row_of(row, samples, clock="wall", elapsed_ns=elapsed_ns)
 
@@ -163,8 +163,9 @@ def _set_at_the_end(stop: threading.Event) -> None:
     stop.set()
 
 
-def _sequencer(directory: Path) -> subprocess.Popen[bytes]:
-    """One that has begun; it ends when its input does."""
+def sequencer(directory: Path) -> subprocess.Popen[bytes]:
+    """The sequencer of a log in a process of its own, begun; it ends when its input does."""
+    directory.mkdir(exist_ok=True)
     command = [sys.executable, "-c", _WORKER, str(directory), "0", "sequence"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     while not (directory / "checkpoint").exists():

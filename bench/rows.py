@@ -79,6 +79,15 @@ def calls(n: int) -> Iterator[Row]:
                 yield measure(f"call/rules-{others}", _call(made), n=n, clock="wall")
 
 
+def apart(n: int) -> Iterator[Row]:
+    """The same call where another process sequences and signs the log."""
+    with work.place() as name, work.agent():
+        process = audit.sequencer(name / "audit")
+        made = work.interceptor(name, 1, is_sequencer=False)
+        yield measure("call/rules-1-apart", _call(made), n=n)
+        process.communicate()
+
+
 def durable(n: int) -> Iterator[Row]:
     """A whole call whose intent is on the disk before the tool runs."""
     with work.place() as name, work.agent():
@@ -159,6 +168,7 @@ ROWS: dict[Callable[[int], Iterator[Row]], tuple[str, ...]] = {
     stages: ("stage/*",),
     decisions: ("decide/empty", "decide/rules-25", "decide/default-policies"),
     calls: tuple(f"call/rules-{others}" for others in OTHERS),
+    apart: ("call/rules-1-apart",),
     durable: ("call/durable",),
     paths: ("call/path-10", "call/path-10000"),
     threads: ("call/threads-1", "call/threads-8"),

@@ -108,13 +108,16 @@ def place() -> Iterator[Path]:
 _OPEN: list[ExitStack] = []
 
 
-def interceptor(directory: Path, others: int, durability: Durabilities = RELAXED) -> Interceptor:
+def interceptor(
+    directory: Path, others: int, durability: Durabilities = RELAXED, *, is_sequencer: bool = True
+) -> Interceptor:
     """With a real log on disk, handed to the operating system before each call is made."""
+    signer = Signer.load_or_create(directory / "keys" / "log.key", name="guard/audit")
     policies = bundle(directory / "policies", others)
     mac = Mac.load_or_create(directory / "keys" / "commitment.key")
     log = AuditLog.open(
         directory / "audit",
-        signer=Signer.load_or_create(directory / "keys" / "log.key", name="guard/audit"),
+        signer=signer if is_sequencer else None,
         mac=mac,
     )
     made = Interceptor(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .audit import AuditLog
-from .audit.anchors import Anchor, anchors_from
 from .audit.sequence import Rolling
 from .audit.tiles import Tiles
 from .config import Config, load_config, load_tools
@@ -21,6 +20,9 @@ from .policy import Bundle, EmbeddedEngine, builtin_directory, load_bundle
 from .policy.kept import POLICIES, keep_policies
 from .privacy import Privacy
 from .subjects import Resolver, Subjects
+
+if TYPE_CHECKING:
+    from .audit.anchors import Anchor
 
 __all__ = ["anchors_of", "assemble", "bundle_of", "rolling_of", "signer_of"]
 
@@ -93,6 +95,10 @@ def rolling_of(config: Config) -> Rolling:
 
 def anchors_of(config: Config) -> list[Anchor]:
     """Where checkpoints go besides the log itself."""
+    if not config.audit.anchors:
+        return []
+    from .audit.anchors import anchors_from  # HTTP clients: tens of ms that others do not spend
+
     tiles = Tiles(config.path(config.audit.directory))
     return anchors_from(
         [anchor.model_dump() for anchor in config.audit.anchors],

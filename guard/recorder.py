@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
 from collections import deque
 from functools import lru_cache
 from typing import Any, Final, Literal, Protocol
@@ -22,7 +21,7 @@ from .plain import Json
 from .privacy import Privacy, Protected
 from .request import Request
 from .review import ReviewItem
-from .session import Session
+from .session import Session, new_id
 
 __all__ = ["OnAuditFailure", "RecordSink", "Recorder", "failed_to_record", "name_for_record"]
 
@@ -197,7 +196,7 @@ class Recorder:
         self._sink.append(
             Entry(
                 kind="review",
-                decision_id=os.urandom(16).hex(),
+                decision_id=new_id(),
                 timestamp_ns=now_ns,
                 timestamp=timestamp_of(now_ns),
                 point="review",

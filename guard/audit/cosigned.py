@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..clock import Clock
-from .anchors import Anchor, Publisher
 from .files import COSIGNED, write_whole
+
+if TYPE_CHECKING:
+    from .anchors import Anchor, Publisher
 
 __all__ = ["publisher_of"]
 
@@ -17,6 +20,8 @@ def publisher_of(log: Path, anchors: Sequence[Anchor], clock: Clock) -> Publishe
     """What publishes the checkpoints of a log to its anchors; None without anchors."""
     if not anchors:
         return None
+    from .anchors import Publisher  # HTTP clients: tens of ms that others do not spend
+
     return Publisher(anchors, on_cosigned=lambda note: _keep(log, note), clock=clock)
 
 

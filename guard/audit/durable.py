@@ -7,13 +7,15 @@ task waits for a future, and the sync runs beside the loop.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import AuditFault
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["Commits"]
 
@@ -60,6 +62,8 @@ class Commits:
         """The same for a task: all tasks of a loop that wait share one sync."""
         if self._durable > number:
             return
+        import asyncio  # 30 ms that a program without tasks does not spend
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.setdefault(loop, []).append(future)
@@ -77,6 +81,8 @@ class Commits:
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="guard-audit-sync")
         waiting = self._waiting.pop(loop, [])
         done = loop.run_in_executor(self._executor, self._sync)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 import sys
 import zlib
 from collections.abc import Generator, Iterator
@@ -84,6 +83,8 @@ class HashedBeside:
     """The same from another process, which begins at once."""
 
     def __init__(self, path: Path, line_bytes_max: int) -> None:
+        import subprocess  # 5 ms that a process which only writes does not spend
+
         self._again = hashed(path, line_bytes_max)
         self._process = subprocess.Popen(  # noqa: S603 ourselves
             [sys.executable, "-I", "-S", __file__, str(path), str(line_bytes_max)],

@@ -19,12 +19,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..errors import AuditFault
 from ..keys.signing import Mac, Signer, is_key_name
-from .anchors import Anchor
 from .checkpoint import NOTE_BYTES_MAX
 from .cosigned import publisher_of
 from .durable import Commits
@@ -34,13 +33,17 @@ from .sequence import Rolling
 from .sequencer import Sequencer
 from .spool import FILE_BYTES, Spool, reentered
 
+if TYPE_CHECKING:
+    from .anchors import Anchor
+
 __all__ = ["AuditLog", "Commit", "Durability"]
 
 Durability = Literal["relaxed", "group", "sync"]
 Commit = Callable[[Entry, bytes], str]
 
-# A relaxed entry is synced within this and the time of a sync.
-TICK_MS: Final = 50
+# A relaxed entry is synced within this and the time of a sync. A round costs the other threads more
+# than its own time, for it asks for the interpreter again after each of its system calls.
+TICK_MS: Final = 90
 # How long `checkpoint` waits for a sequencer in another process.
 WAIT_MS_MAX: Final = 5_000
 

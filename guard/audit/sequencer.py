@@ -42,9 +42,11 @@ __all__ = ["Sequencer"]
 WRITERS_MAX: Final = 256
 # Of one spool in one round: a busy writer does not keep the others waiting.
 ROUND_BYTES_MAX: Final = 1 << 20
+# How often it is asked which writers have ended: three system calls for each of them.
+_LOOK_NS: Final = 1_000_000_000
 # Lines hashed without a pause: in a thread of a busy process, others wait that long for the
-# interpreter lock, about 100 us.
-_SLICE: Final = 16
+# interpreter lock, about 500 us. Smaller ones cost more: each pause is two changes of threads.
+_SLICE: Final = 64
 
 
 class _Head(msgspec.Struct):
@@ -93,6 +95,7 @@ class Sequencer:
         self._on_checkpoint = on_checkpoint
         self._pause = pause
         self._lock = -1
+        self._looked_ns = -_LOOK_NS  # when it was last asked which writers have ended
         self._sources: dict[str, _Source] = {}
         self._sealer = Sealer(log, recipients_from(rolling.encrypt_to))
 
@@ -141,7 +144,11 @@ class Sequencer:
     def _one(self, sequence: Sequence, *, sign: bool) -> bool:
         """One round over at most so many spools; whether there may be more to do."""
         took = self._take(sequence)
-        ended = [] if took and sign else self._end_dead(sequence)
+        now_ns = self._clock.monotonic_ns()
+        is_early = now_ns - self._looked_ns < _LOOK_NS and not sign
+        ended = [] if is_early or (took and sign) else self._end_dead(sequence)
+        if not is_early:
+            self._looked_ns = now_ns
         if sequence.is_due() or ((sign or ended) and sequence.size > sequence.checkpointed):
             self._sign(sequence)
         for source in ended:
