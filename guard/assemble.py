@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .audit import AuditLog
+from .audit import AuditLog, Durability
+from .audit.log import Commit
 from .audit.sequence import Rolling
 from .audit.tiles import Tiles
 from .config import Config, load_config, load_tools
@@ -23,8 +24,9 @@ from .subjects import Resolver, Subjects
 
 if TYPE_CHECKING:
     from .audit.anchors import Anchor
+    from .audit.postgres import PostgresLog
 
-__all__ = ["anchors_of", "assemble", "bundle_of", "rolling_of", "signer_of"]
+__all__ = ["anchors_of", "assemble", "bundle_of", "open_log", "rolling_of", "signer_of"]
 
 
 def assemble(
@@ -53,14 +55,10 @@ def assemble(
         subjects=Subjects(keys=config.audit.subjects.keys, resolver=subject_resolver),
         keep=config.audit.subjects.keep,
     )
-    log = AuditLog.open(
-        audit_directory,
-        signer=signer_of(config) if config.audit.sequencer == "thread" else None,
-        mac=mac,
+    log = open_log(
+        config,
+        mac,
         commit=lambda entry, data: privacy.commit(data, entry.subjects, entry.timestamp_ns),
-        origin=config.audit.origin or None,
-        rolling=rolling_of(config),
-        anchors=anchors_of(config),
     )
     return Interceptor(
         engine=EmbeddedEngine(bundle),
@@ -75,6 +73,31 @@ def assemble(
         durability=config.audit.durabilities(),
         privacy=privacy,
     )
+
+
+def open_log(
+    config: Config, mac: Mac, *, commit: Commit | None = None, is_sequencer: bool | None = None,
+    durability: Durability = "relaxed",
+) -> AuditLog | PostgresLog:  # fmt: skip
+    """The log in the directory, or in the database, that `config` names."""
+    if is_sequencer is None:
+        is_sequencer = config.audit.sequencer == "thread"
+    directory = config.path(config.audit.directory)
+    options: dict[str, Any] = {
+        "signer": signer_of(config) if is_sequencer else None,
+        "mac": mac,
+        "commit": commit,
+        "origin": config.audit.origin or None,
+        "rolling": rolling_of(config),
+        "durability": durability,
+    }
+    dsn = config.audit.database
+    if dsn is None:
+        return AuditLog.open(directory, anchors=anchors_of(config), **options)
+    from .audit.postgres import PostgresLog, Store
+
+    anchors = anchors_of(config, Store(dsn).tiles())
+    return PostgresLog.open(dsn, directory=directory, anchors=anchors, **options)
 
 
 def signer_of(config: Config) -> Callable[[], Signer]:
@@ -93,13 +116,13 @@ def rolling_of(config: Config) -> Rolling:
     )
 
 
-def anchors_of(config: Config) -> list[Anchor]:
-    """Where checkpoints go besides the log itself."""
+def anchors_of(config: Config, tiles: Tiles | None = None) -> list[Anchor]:
+    """Where checkpoints go besides the log itself, whose tiles these are."""
     if not config.audit.anchors:
         return []
     from .audit.anchors import anchors_from  # HTTP clients: tens of ms that others do not spend
 
-    tiles = Tiles(config.path(config.audit.directory))
+    tiles = tiles or Tiles(config.path(config.audit.directory))
     return anchors_from(
         [anchor.model_dump() for anchor in config.audit.anchors],
         consistency=tiles.consistency,

@@ -123,11 +123,14 @@ class ReadersConfig(_Strict):
 class AuditConfig(_Strict):
     """`[audit]`: where the log is, how durable, and what happens when it cannot be written.
 
+    `database` is the DSN of a PostgreSQL server, or `env:NAME` of the variable that holds it: then
+    the log is there, and `directory` is where `guard audit pull` writes it to be read.
     `durability` is a table, or one word for all entries. With `sequencer = "process"` this process
     only hands entries over, and `guard audit sequence` runs beside it.
     """
 
     directory: str = ".guard/audit"
+    database: str | None = None
     origin: str = ""
     durability: DurabilityConfig | Durability = DurabilityConfig()
     sequencer: Literal["thread", "process"] = "thread"

@@ -7,6 +7,7 @@ import click
 from .away import fetch, ship, stream
 from .encryption import decrypt_command, new_identity_command
 from .export import export
+from .postgres import pull
 from .query import query_command, report_command, show_command
 from .sequence import anchors, publish, rotate_key, sequence
 from .verify import verify
@@ -31,5 +32,6 @@ def audit() -> None:
 for _command in (
     query_command, show_command, report_command, verify, export, sequence, publish, rotate_key,
     anchors, witness, new_identity_command, decrypt_command, stream, ship, fetch,
+    pull,
 ):  # fmt: skip
     audit.add_command(_command)

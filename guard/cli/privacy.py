@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
 from .. import ops
-from ..assemble import anchors_of, rolling_of, signer_of
+from ..assemble import open_log
 from ..audit import AuditLog
 from ..audit.entry import Entry
 from ..audit.files import lines_of, segments_of
@@ -22,6 +22,9 @@ from ..keys import Mac
 from ..keys.subjects import SubjectKeys
 from ..ops.archive import LogArchive
 from .terminal import by_option
+
+if TYPE_CHECKING:
+    from ..audit.postgres import PostgresLog
 
 __all__ = ["erase", "expire", "hold", "open"]
 
@@ -189,20 +192,13 @@ def open(  # noqa: A001 the verb
 
 
 @contextmanager
-def _opened() -> Iterator[tuple[Config, SubjectKeys, AuditLog]]:
+def _opened() -> Iterator[tuple[Config, SubjectKeys, AuditLog | PostgresLog]]:
     """The installation of guard.toml here; what is appended is signed at the end."""
     config = load_config()
     directory = config.path(config.keys.directory)
     keys = SubjectKeys.open(directory)
-    with AuditLog.open(
-        config.path(config.audit.directory),
-        signer=signer_of(config) if config.audit.sequencer == "thread" else None,
-        mac=Mac.load_or_create(directory / "commitment.key"),
-        origin=config.audit.origin or None,
-        rolling=rolling_of(config),
-        anchors=anchors_of(config),
-        durability="group",
-    ) as log:
+    mac = Mac.load_or_create(directory / "commitment.key")
+    with open_log(config, mac, durability="group") as log:
         try:
             yield config, keys, log
         finally:
@@ -219,7 +215,7 @@ def _refused() -> Iterator[None]:
         sys.exit(_NO_EXIT)
 
 
-def _line_of(log: AuditLog, decision_id: str) -> bytes:
+def _line_of(log: AuditLog | PostgresLog, decision_id: str) -> bytes:
     """The one line whose decision id begins so, and which seals something."""
     if len(decision_id) < _ID_CHARS_MIN:
         raise PrivacyFault(f"expected at least {_ID_CHARS_MIN} characters of a decision id")

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..assemble import anchors_of, rolling_of, signer_of
+from ..assemble import open_log
 from ..audit import AuditLog
 from ..audit.files import CHECKPOINT
 from ..config import load_config
 from ..errors import AuditFault
 from ..keys import Mac
 
+if TYPE_CHECKING:
+    from ..audit.postgres import PostgresLog
+
 __all__ = ["recorder"]
 
 
 @contextmanager
-def recorder(directory: Path) -> Iterator[AuditLog | None]:
+def recorder(directory: Path) -> Iterator[AuditLog | PostgresLog | None]:
     """The log to record in, with all that was handed over until now signed; None for a copy."""
     if not (directory / CHECKPOINT).exists():
         raise AuditFault(f"no audit log in {directory}: name its directory with --dir")
@@ -28,14 +32,7 @@ def recorder(directory: Path) -> Iterator[AuditLog | None]:
         click.echo("guard: not recorded: this is not the log of this installation", err=True)
         yield None
         return
-    with AuditLog.open(
-        directory,
-        signer=signer_of(config) if config.audit.sequencer == "thread" else None,
-        mac=Mac.load_or_create(config.path(config.keys.directory) / "commitment.key"),
-        origin=config.audit.origin or None,
-        rolling=rolling_of(config),
-        anchors=anchors_of(config),
-        durability="group",
-    ) as log:
+    mac = Mac.load_or_create(config.path(config.keys.directory) / "commitment.key")
+    with open_log(config, mac, durability="group") as log:
         log.checkpoint()
         yield log

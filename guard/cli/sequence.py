@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from ..assemble import anchors_of, rolling_of, signer_of
+from ..assemble import anchors_of, open_log, rolling_of, signer_of
 from ..audit.anchors import Publisher
 from ..audit.checkpoint import NOTE_BYTES_MAX, parse
 from ..audit.daemon import sequence_until, use_real_time_class
@@ -22,6 +22,7 @@ from ..audit.rotate import rotate_key as change_key
 from ..clock import SYSTEM_CLOCK
 from ..config import load_config
 from ..errors import AuditFault, ConfigError
+from ..keys import Mac
 from .terminal import directory_option, json_option, plain, refuse
 
 __all__ = ["anchors", "publish", "rotate_key", "sequence"]
@@ -49,6 +50,11 @@ def sequence(config_file: Path | None) -> None:
             signal.signal(number, lambda *_: stop.set())
         if not use_real_time_class():
             click.echo("guard: no real-time class: on a busy machine a sync waits 4 ms", err=True)
+        if config.audit.database is not None:
+            mac = Mac.load_or_create(config.path(config.keys.directory) / "commitment.key")
+            with open_log(config, mac, is_sequencer=True):
+                stop.wait()
+            return
         sequence_until(
             stop,
             config.path(config.audit.directory),
@@ -74,6 +80,8 @@ def rotate_key(config_file: Path | None, *, as_json: bool) -> None:
     """
     try:
         config = load_config(config_file)
+        if config.audit.database is not None:
+            raise ConfigError("a log in a database keeps its key: expected one in a directory")
         directory = config.path(config.audit.directory)
         key = config.path(config.keys.directory) / "log.key"
         if not key.exists():

@@ -113,7 +113,8 @@ def _checks(config_file: Path | None) -> Iterator[tuple[str, Check]]:
     )
     yield "policies", lambda: _policies(config)
     yield "tools", lambda: _tools(config)
-    yield "audit log", lambda: _writable(config.path(config.audit.directory))
+    dsn, directory = config.audit.database, config.path(config.audit.directory)
+    yield "audit log", lambda: _reachable(dsn) if dsn else _writable(directory)
     yield "on failure", lambda: _on_failure(config)
     yield "keys", lambda: _keys(config.path(config.keys.directory))
 
@@ -162,6 +163,14 @@ def _tools(config: Config) -> tuple[bool, str]:
     if config.tools_file is None:
         return True, "no tools.toml: tools are declared on their decorators"
     return True, f"{len(load_tools(config.path(config.tools_file)))} declared"
+
+
+def _reachable(dsn: str) -> tuple[bool, str]:
+    from ..audit.postgres import Store
+
+    store = Store(dsn)
+    with store.connect():
+        return True, f"PostgreSQL at {store.place}"
 
 
 def _writable(directory: Path) -> tuple[bool, str]:

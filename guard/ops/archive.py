@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,9 @@ from ..audit.tiles import Tiles
 from ..errors import AuditFault, LogCorrupt
 from .retention import Gap, Segment
 
+if TYPE_CHECKING:
+    from ..audit.postgres import PostgresLog
+
 __all__ = ["LogArchive"]
 
 
@@ -26,9 +30,9 @@ class _Head(msgspec.Struct):
 
 
 class LogArchive:
-    """A log in a directory. `sealed_segments` reads every sealed entry once."""
+    """A log; one in a database has no sealed segments. `sealed_segments` reads each entry once."""
 
-    def __init__(self, log: AuditLog) -> None:
+    def __init__(self, log: AuditLog | PostgresLog) -> None:
         self._log = log
         self._ends: dict[int, int] = {}  # of the sealed segments: their first entry, and the end
 
