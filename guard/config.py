@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .audit.log import Durability
+from .audit.sequence import CHECKPOINT_INTERVAL_MS
 from .durability import Durabilities
 from .errors import ConfigError
 from .plain import Bounds
@@ -135,7 +136,7 @@ class AuditConfig(_Strict):
     durability: DurabilityConfig | Durability = DurabilityConfig()
     sequencer: Literal["thread", "process"] = "thread"
     on_failure: Literal["deny", "buffer", "allow"] = "deny"
-    checkpoint_interval_ms: int = Field(1_000, ge=10, le=60_000)
+    checkpoint_interval_ms: int = Field(CHECKPOINT_INTERVAL_MS, ge=10, le=60_000)
     segment_bytes_max: int = Field(64 * 1024 * 1024, ge=4_096, le=1 << 32)
     segment_age_s_max: int = Field(3_600, ge=1, le=31_536_000)
     encrypt_to: tuple[str, ...] = ()
