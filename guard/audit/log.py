@@ -16,7 +16,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -29,9 +28,10 @@ from .cosigned import publisher_of
 from .durable import Commits
 from .entry import Entry, encode
 from .files import CHECKPOINT, make_directory, read_small
+from .rounds import TICK_MS, Rounds
 from .sequence import Rolling
 from .sequencer import Sequencer
-from .spool import FILE_BYTES, Spool, reentered
+from .spool import FILE_BYTES, Spool
 
 if TYPE_CHECKING:
     from .anchors import Anchor
@@ -41,9 +41,6 @@ __all__ = ["AuditLog", "Commit", "Durability"]
 Durability = Literal["relaxed", "group", "sync"]
 Commit = Callable[[Entry, bytes], str]
 
-# A relaxed entry is synced within this and the time of a sync. A round costs the other threads more
-# than its own time, for it asks for the interpreter again after each of its system calls.
-TICK_MS: Final = 90
 # How long `checkpoint` waits for a sequencer in another process.
 WAIT_MS_MAX: Final = 5_000
 
@@ -62,9 +59,8 @@ class AuditLog:
         self._durability = durability
         self._spool_bytes = spool_bytes
         self._is_closed = False
-        self._fault: AuditFault | None = None  # of the sequencer; the next append meets it
         self._publisher = publisher_of(directory, anchors, clock) if load_signer else None
-        self._sequencer = (
+        sequencer = (
             Sequencer(
                 directory, load_signer=load_signer, origin=origin, clock=clock, rolling=rolling,
                 on_checkpoint=self._publisher.submit if self._publisher else None,
@@ -73,10 +69,10 @@ class AuditLog:
             if load_signer is not None
             else None
         )  # fmt: skip
-        self._begin()
-        if self._sequencer is not None:
-            with self._sequencer_lock:
-                self._sequencer.hold()
+        if sequencer is not None:
+            sequencer.hold()
+        self._rounds = Rounds(sequencer)
+        self._start_lock = threading.Lock()
         self._spool: Spool | None = None
         self._start()
         _OPEN_LOGS.add(self)
@@ -163,7 +159,7 @@ class AuditLog:
 
         Raises AuditFault when neither this process nor another one does it in time.
         """
-        self._refuse_reentry()
+        self._rounds.refuse_reentry()
         number = self._spool.next if self._spool is not None else 0
         deadline = time.monotonic() + WAIT_MS_MAX / 1_000
         while not self._round(sign=True) and self._taken() < number:
@@ -179,20 +175,18 @@ class AuditLog:
         """Sign what was handed over, if this process may, and let go. Twice does nothing."""
         if self._is_closed:
             return
-        self._refuse_reentry()
+        self._rounds.refuse_reentry()
         self._is_closed = True
         atexit.unregister(self.close)
         _OPEN_LOGS.discard(self)
-        self._wake.set()
+        self._rounds.stop()
         spool, self._spool = self._spool, None
         try:
             self._round(sign=True)
         finally:
             if spool is not None:
                 spool.close(is_empty=spool.taken() >= spool.next)
-            if self._sequencer is not None:
-                with self._sequencer_lock:
-                    self._sequencer.close()
+            self._rounds.close()
             self._commits.close()
             if self._publisher is not None:
                 self._publisher.close()
@@ -205,20 +199,12 @@ class AuditLog:
 
     def _handed_over(self, entry: Entry) -> int:
         data = encode(entry, partial(self._commit, entry))
-        if self._fault is not None:
+        if self._rounds.fault is not None:
             # The sequencer failed behind an append that had succeeded: nothing goes on before it
             # has mended itself.
             self._round()
         spool = self._spool or self._started()
         return spool.append(data, entry.timestamp_ns)
-
-    def _begin(self) -> None:
-        """State of this process; after a fork the child has its own."""
-        self._start_lock = threading.Lock()
-        self._sequencer_lock = threading.Lock()
-        self._sequencer_thread = 0  # the thread that was last inside
-        self._wake = threading.Event()
-        self._fault = None
 
     def _started(self) -> Spool:
         with self._start_lock:
@@ -230,11 +216,7 @@ class AuditLog:
         spool = Spool(self.directory, file_bytes=self._spool_bytes, relieve=self._relieve)
         self._commits = Commits(spool.sync)
         self._spool = spool
-        if self._sequencer is not None:
-            log = weakref.ref(self)
-            threading.Thread(
-                target=_sequence, args=(log, self._wake), name="guard-audit", daemon=True
-            ).start()
+        self._rounds.start()
         return spool
 
     def _taken(self) -> int:
@@ -244,47 +226,15 @@ class AuditLog:
         self._round(sign=True)
 
     def _round(self, *, sign: bool = False) -> bool:
-        """A round of the sequencer, if this process has it or gets it; raises AuditFault."""
-        if self._sequencer is None:
-            return False
-        with self._sequencer_lock:
-            self._sequencer_thread = threading.get_ident()
-            try:
-                did = self._sequencer.round(sign=sign)
-            except AuditFault as fault:
-                self._fault = fault
-                raise
-            finally:
-                self._sequencer_thread = 0
-            self._fault = None
-            return did
-
-    def _refuse_reentry(self) -> None:
-        """A signal handler inside a round must not wait for it."""
-        if self._sequencer_thread == threading.get_ident() and self._sequencer_lock.locked():
-            raise reentered()
+        return self._rounds.run(sign=sign)
 
     def _after_fork(self) -> None:
         """In the child: the parent's spool is not ours; the next append opens another one."""
         spool, self._spool = self._spool, None
-        self._begin()
+        self._start_lock = threading.Lock()
         if spool is not None:
             spool.abandon()
-        if self._sequencer is not None:
-            self._sequencer.abandon()
-
-
-def _sequence(reference: weakref.ref[AuditLog], wake: threading.Event) -> None:
-    """The thread: a round every tick, until the log is closed or forgotten."""
-    while not wake.is_set():
-        log = reference()
-        if log is None or log._is_closed:
-            return
-        # A fault is kept in the log: the next append meets it, and the next round tries again.
-        with suppress(AuditFault):
-            log._round()
-        del log
-        wake.wait(TICK_MS / 1_000)
+        self._rounds.abandon()
 
 
 def _let_others_run() -> None:

@@ -378,8 +378,8 @@ def test_without_the_state_file_nothing_is_taken_twice_either(tmp_path: Path) ->
             log.append(entry(number))
             if number % 4 == 0:
                 log.checkpoint()
-        assert log._sequencer is not None
-        log._sequencer.close()
+        assert log._rounds._sequencer is not None
+        log._rounds._sequencer.close()
         (tmp_path / "state").unlink()
     assert _bare(tmp_path) == [entry(number) for number in range(20)]
 

@@ -357,9 +357,9 @@ def test_a_number_missing_of_a_writer_is_found(tmp_path: Path) -> None:
         log.append(entry(0))
         log.checkpoint()
         lines = [stamp(encode(entry(1, session_id=None), MAC.commit), log.writer, 4)]
-        assert log._sequencer is not None
-        assert log._sequencer.sequence is not None
-        log._sequencer.sequence.append(lines)
+        assert log._rounds._sequencer is not None
+        assert log._rounds._sequencer.sequence is not None
+        log._rounds._sequencer.sequence.append(lines)
     assert _found(_verify(tmp_path)) == [("writer_gap", 1)]
 
 
@@ -367,10 +367,10 @@ def test_an_entry_of_a_newer_version_cannot_be_checked(tmp_path: Path) -> None:
     with open_log(tmp_path) as log:
         log.append(entry(0))
         log.checkpoint()
-        assert log._sequencer is not None
-        assert log._sequencer.sequence is not None
+        assert log._rounds._sequencer is not None
+        assert log._rounds._sequencer.sequence is not None
         line = stamp(encode(entry(1), MAC.commit), log.writer, 1)
-        log._sequencer.sequence.append([line.replace(b'"v":2', b'"v":3', 1)])
+        log._rounds._sequencer.sequence.append([line.replace(b'"v":2', b'"v":3', 1)])
     with pytest.raises(AuditFault, match=r"version 3.*newer guard"):
         _verify(tmp_path)
 

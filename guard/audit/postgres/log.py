@@ -17,7 +17,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,16 +28,14 @@ from ..anchors import Anchor, Publisher
 from ..durable import Commits
 from ..entry import Entry, encode
 from ..log import Commit, Durability
+from ..rounds import TICK_MS, Rounds
 from ..sequence import Rolling
-from ..spool import reentered
 from .handover import Handover
 from .sequencer import Sequencer
 from .store import Store
 
 __all__ = ["PostgresLog"]
 
-# How often the process that sequences looks whether a checkpoint is due.
-TICK_MS: Final = 50
 # How long `checkpoint` waits for a sequencer in another process.
 WAIT_MS_MAX: Final = 5_000
 
@@ -56,14 +53,13 @@ class PostgresLog:
         self._commit = commit
         self._durability = durability
         self._is_closed = False
-        self._fault: AuditFault | None = None  # of the sequencer; the next append meets it
         is_publishing = bool(load_signer and anchors)
         self._publisher = (
             Publisher(anchors, on_cosigned=store.keep_cosigned, clock=clock)
             if is_publishing
             else None
         )
-        self._sequencer = (
+        sequencer = (
             Sequencer(
                 store, load_signer=load_signer, origin=origin, clock=clock, rolling=rolling,
                 on_checkpoint=self._publisher.submit if self._publisher else None,
@@ -71,8 +67,9 @@ class PostgresLog:
             if load_signer is not None
             else None
         )  # fmt: skip
-        self._begin()
-        self._round(sign=True)
+        self._rounds = Rounds(sequencer)
+        self._start_lock = threading.Lock()
+        self._rounds.run(sign=True)
         self._handover: Handover | None = None
         self._start()
         _OPEN_LOGS.add(self)
@@ -155,7 +152,7 @@ class PostgresLog:
         handover = self._handover
         number = handover.next if handover is not None else 0
         deadline = time.monotonic() + WAIT_MS_MAX / 1_000
-        while not self._round(sign=True) and handover and handover.taken() < number:
+        while not self._rounds.run(sign=True) and handover and handover.taken() < number:
             if time.monotonic() > deadline:
                 raise AuditFault(
                     f"no sequencer took the entries of {self._store.place} for {WAIT_MS_MAX} ms: "
@@ -173,19 +170,17 @@ class PostgresLog:
         """Sign what was handed over, if this process may, and let go. Twice does nothing."""
         if self._is_closed:
             return
-        self._refuse_reentry()
+        self._rounds.refuse_reentry()
         self._is_closed = True
         atexit.unregister(self.close)
         _OPEN_LOGS.discard(self)
-        self._wake.set()
+        self._rounds.stop()
         try:
-            self._round(sign=True)
+            self._rounds.run(sign=True)
         finally:
             if self._handover is not None:
                 self._handover.close()
-            if self._sequencer is not None:
-                with self._sequencer_lock:
-                    self._sequencer.close()
+            self._rounds.close()
             self._commits.close()
             if self._publisher is not None:
                 self._publisher.close()
@@ -198,19 +193,11 @@ class PostgresLog:
 
     def _encoded(self, entry: Entry, durability: Durability | None) -> tuple[bytes, bool]:
         data = encode(entry, partial(self._commit, entry))
-        if self._fault is not None:
+        if self._rounds.fault is not None:
             # The sequencer failed behind an append that had succeeded: nothing goes on before it
             # has mended itself, or another process is the sequencer.
-            self._round()
+            self._rounds.run()
         return data, (durability or self._durability) != "relaxed"
-
-    def _begin(self) -> None:
-        """State of this process; after a fork the child has its own."""
-        self._start_lock = threading.Lock()
-        self._sequencer_lock = threading.Lock()
-        self._sequencer_thread = 0  # the thread that was last inside
-        self._wake = threading.Event()
-        self._fault = None
 
     def _started(self) -> Handover:
         handover = self._handover
@@ -224,56 +211,16 @@ class PostgresLog:
             raise AuditFault("the audit log is closed: open it again to append")
         handover = self._handover = Handover(self._store)
         self._commits = Commits(handover.sync)
-        if self._sequencer is not None:
-            threading.Thread(
-                target=_sequence, args=(weakref.ref(self), self._wake), name="guard-audit",
-                daemon=True,
-            ).start()  # fmt: skip
+        self._rounds.start()
         return handover
-
-    def _round(self, *, sign: bool = False) -> bool:
-        """A round of the sequencer, if this process has it or gets it; raises AuditFault."""
-        if self._sequencer is None:
-            return False
-        self._refuse_reentry()
-        with self._sequencer_lock:
-            self._sequencer_thread = threading.get_ident()
-            try:
-                did = self._sequencer.round(sign=sign)
-            except AuditFault as fault:
-                self._fault = fault
-                raise
-            finally:
-                self._sequencer_thread = 0
-            self._fault = None
-            return did
-
-    def _refuse_reentry(self) -> None:
-        """A signal handler inside a round must not wait for it."""
-        if self._sequencer_thread == threading.get_ident() and self._sequencer_lock.locked():
-            raise reentered()
 
     def _after_fork(self) -> None:
         """In the child: the parent's connections are not ours; the next append opens another."""
         handover, self._handover = self._handover, None
-        self._begin()
+        self._start_lock = threading.Lock()
         if handover is not None:
             handover.abandon()
-        if self._sequencer is not None:
-            self._sequencer.abandon()
-
-
-def _sequence(reference: weakref.ref[PostgresLog], wake: threading.Event) -> None:
-    """The thread: a round every tick, until the log is closed or forgotten."""
-    while not wake.is_set():
-        log = reference()
-        if log is None or log._is_closed:
-            return
-        # A fault is kept in the log: the next append meets it, and the next round tries again.
-        with suppress(AuditFault):
-            log._round()
-        del log
-        wake.wait(TICK_MS / 1_000)
+        self._rounds.abandon()
 
 
 _OPEN_LOGS: Final[weakref.WeakSet[PostgresLog]] = weakref.WeakSet()
