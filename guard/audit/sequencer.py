@@ -42,6 +42,9 @@ __all__ = ["Sequencer"]
 WRITERS_MAX: Final = 256
 # Of one spool in one round: a busy writer does not keep the others waiting.
 ROUND_BYTES_MAX: Final = 1 << 20
+# How often what is taken is made durable. Who waits for that syncs its spool, and the disk does one
+# thing at a time: oftener than this, those syncs would wait for ours.
+_SYNC_NS: Final = 45_000_000
 # How often it is asked which writers have ended: three system calls for each of them.
 _LOOK_NS: Final = 1_000_000_000
 # Lines hashed without a pause: in a thread of a busy process, others wait that long for the
@@ -95,6 +98,8 @@ class Sequencer:
         self._on_checkpoint = on_checkpoint
         self._pause = pause
         self._lock = -1
+        self._is_synced = True
+        self._synced_ns = -_SYNC_NS
         self._looked_ns = -_LOOK_NS  # when it was last asked which writers have ended
         self._sources: dict[str, _Source] = {}
         self._sealer = Sealer(log, recipients_from(rolling.encrypt_to))
@@ -145,6 +150,10 @@ class Sequencer:
         """One round over at most so many spools; whether there may be more to do."""
         took = self._take(sequence)
         now_ns = self._clock.monotonic_ns()
+        self._is_synced = self._is_synced and not took
+        if not self._is_synced and now_ns - self._synced_ns >= _SYNC_NS:
+            sequence.sync()
+            self._is_synced, self._synced_ns = True, now_ns
         is_early = now_ns - self._looked_ns < _LOOK_NS and not sign
         ended = [] if is_early or (took and sign) else self._end_dead(sequence)
         if not is_early:
@@ -168,7 +177,6 @@ class Sequencer:
             return False
         # A merge, and no sort: within a spool the count is the order, also when the clock steps.
         self._append(sequence, merge(*spools, key=_timestamp) if spools[1:] else iter(spools[0]))
-        sequence.sync()
         return True
 
     def _append(self, sequence: Sequence, frames: Iterator[Frame]) -> None:

@@ -47,6 +47,7 @@ __all__ = ["CannotCheckError", "check", "main"]
 VERSION = 2
 LINE_BYTES_MAX = 60_000
 ENTRIES_MAX = 1 << 27  # Above that, memory would not suffice; a hostile file name may claim it.
+TRIES_MAX = 5  # A live log compresses its segments and replaces its partial tiles.
 TOLD_MAX = 1_000  # Further findings are only counted.
 TILE = 256
 LOG_KEY, WITNESS_KEY = 1, 4  # The first byte of a public key says what it signs.
@@ -441,6 +442,8 @@ class Log:
                     yield first, last + 1, f"expired, as entry {gone.place} says"
         seals = {seal.detail.get("first"): seal.detail for seal in self.proven("seal", self.size)}
         for path in self.directory.glob("records-*.jsonl.gz.age"):
+            if path.with_suffix("").exists():
+                continue
             said = seals.get(int(path.name[8:28]), {})
             if said.get("age_sha256") != hashlib.sha256(path.read_bytes()).hexdigest():
                 self.bad(3, path.name, "encrypted file", "not the one that the log names")
@@ -567,12 +570,25 @@ class Log:
                     self.newer += 1
 
 
+def checked(directory: Path, key: str | None, kept: list[str], witnesses: list[str]) -> Log:
+    """The check that was run; anew when segments were compressed while they were read."""
+    for _ in range(TRIES_MAX):
+        names = sorted(directory.glob("records-*"))
+        try:
+            log = Log(directory, key)
+            log.run(kept, witnesses)
+        except FileNotFoundError:
+            continue
+        if not log.damages or names == sorted(directory.glob("records-*")):
+            return log
+    raise CannotCheckError("it changes while it is read: check a copy")
+
+
 def check(
     directory: Path, *, key: str | None, checkpoints: list[str], witnesses: list[str] | None = None
 ) -> list[dict[str, Any]]:
     """The damage, none where the log is whole; raises CannotCheckError."""
-    log = Log(directory, key)
-    log.run(checkpoints, witnesses or [])
+    log = checked(directory, key, checkpoints, witnesses or [])
     if log.newer and not log.damage:
         raise CannotCheckError(f"{log.newer} entries are of a newer version than {VERSION}")
     return log.damage
@@ -588,8 +604,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     asked = parser.parse_args()
     try:
-        log = Log(asked.directory, asked.key.read_text().split("\n")[0] if asked.key else None)
-        log.run([path.read_text() for path in asked.checkpoint], asked.witness)
+        key = asked.key.read_text().split("\n")[0] if asked.key else None
+        kept = [path.read_text() for path in asked.checkpoint]
+        log = checked(asked.directory, key, kept, asked.witness)
     except (CannotCheckError, OSError, ValueError) as wrong:
         print(json.dumps({"exit_code": 2, "why": str(wrong)}) if asked.json else f"cannot: {wrong}")
         return 2

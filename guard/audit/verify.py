@@ -42,6 +42,8 @@ __all__ = ["Damage", "Report", "SessionGap", "verify"]
 _READS_MAX: Final = 3
 # A line for each entry of a person, at most: a million of them.
 EXCERPT_BYTES_MAX: Final = 32 * 1024 * 1024
+# Segments of a live log are compressed while it is read: what seems damaged is looked at anew.
+_TRIES_MAX: Final = 5
 _OUTSIDE: Final = "a checkpoint kept outside"
 
 
@@ -65,9 +67,25 @@ def verify(
             if not kept:
                 raise AuditFault(f"no audit log in {directory}: expected `{CHECKPOINT}` there")
             return _Verification(directory, vkey, witnesses).of_nothing(kept)
-        return _Verification(directory, vkey, witnesses).run(kept)
+        for _ in range(_TRIES_MAX):
+            # INVARIANT: the names are read before the checkpoint: a segment that is compressed by
+            # then is named by an entry that the checkpoint covers.
+            names = _segment_names(directory)
+            try:
+                report = _Verification(directory, vkey, witnesses).run(kept)
+            except FileNotFoundError:
+                if names == _segment_names(directory):
+                    raise
+                continue
+            if report.ok or names == _segment_names(directory):
+                return report
+        raise AuditFault(f"{directory} changes while it is read: verify a copy of it")
     except OSError as error:
         raise AuditFault(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _segment_names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.glob("records-*"))
 
 
 def _kept(text: str) -> bytes:

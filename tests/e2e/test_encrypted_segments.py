@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import subprocess
+import sys
 from pathlib import Path
 
 import pyrage
@@ -146,7 +147,7 @@ def test_a_recipient_that_is_none_is_refused_before_anything_is_written(tmp_path
 
 def test_a_query_answers_from_what_is_in_clear_and_says_what_is_not(log: Path) -> None:
     done = subprocess.run(
-        ["guard", "audit", "query", "--dir", str(log), "--limit", "1"],
+        [sys.executable, "-m", "guard", "audit", "query", "--dir", str(log), "--limit", "1"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "segments are encrypted and were not searched" in done.stderr

@@ -33,6 +33,7 @@ from guard.keys import Signer
 pytestmark = pytest.mark.needs_postgres
 __all__ = ["postgres"]
 
+GUARD = (sys.executable, "-m", "guard")
 TESTS = Path(__file__).parents[1]
 FAST = Rolling(checkpoint_interval_ms=50)
 
@@ -406,7 +407,7 @@ def test_a_sequencer_of_its_own_signs_what_processes_without_a_key_hand_over(
     )
     with _open("env:AUDIT_DSN", signer=Signer.load_or_create(tmp_path / ".guard/keys/log.key")):
         pass  # the tables
-    process = subprocess.Popen(["guard", "audit", "sequence"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*GUARD, "audit", "sequence"], stderr=subprocess.DEVNULL)
     made = guard.init(tmp_path / "guard.toml")
     try:
         with guard.session("agent", grants=["look"]):
@@ -419,7 +420,7 @@ def test_a_sequencer_of_its_own_signs_what_processes_without_a_key_hand_over(
     pull("env:AUDIT_DSN", tmp_path / "copy")
     report = verify(tmp_path / "copy")
     assert (report.damages, report.signed) == ((), 2)
-    doctor = subprocess.run(["guard", "doctor"], capture_output=True, text=True, check=False)
+    doctor = subprocess.run([*GUARD, "doctor"], capture_output=True, text=True, check=False)
     assert "PostgreSQL at" in doctor.stdout
     changed = CliRunner().invoke(audit, ["rotate-key"])
     assert (changed.exit_code, "keeps its key" in changed.output) == (2, True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 from support.entries import MAC, SIGNER, entry, open_log, written
 
+from guard.audit import standalone_verify
 from guard.audit.checkpoint import Checkpoint, sign, split_notes
 from guard.audit.entry import encode, stamp
 from guard.audit.merkle import EMPTY_ROOT, Tree, leaf_hash
@@ -391,3 +396,30 @@ def test_a_file_that_is_no_checkpoint_is_a_fault(tmp_path: Path) -> None:
     written(tmp_path, 1)
     with pytest.raises(AuditFault, match="a checkpoint kept outside is not one"):
         verify(tmp_path, checkpoints=["hello"])
+
+
+def test_a_log_that_is_compressed_while_it_is_verified_is_no_damaged_one(tmp_path: Path) -> None:
+    """Neither verifier cries wolf over a live log that rolls its segments all the time."""
+    script = (
+        "import sys, time; from pathlib import Path; from support.entries import entry, open_log;"
+        "from guard.audit.sequence import Rolling;"
+        "log = open_log(Path(sys.argv[1]), rolling=Rolling(segment_bytes_max=60_000,"
+        " checkpoint_records=50)); until = time.monotonic() + 6\n"
+        "number = 0\n"
+        "while time.monotonic() < until:\n"
+        "    log.append(entry(number)); number += 1; time.sleep(0.0005)\n"
+        "log.close()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    log = tmp_path / "log"
+    writer = subprocess.Popen([sys.executable, "-c", script, str(log)], env=environment)
+    while not list(log.glob("records-*.gz")):
+        assert writer.poll() is None
+    rounds = 0
+    while writer.poll() is None:
+        rounds += 1
+        with suppress(AuditFault):  # it may change five times in a row
+            assert _verify(log).damages == ()
+        with suppress(standalone_verify.CannotCheckError):
+            assert standalone_verify.check(log, key=SIGNER.vkey, checkpoints=[]) == []
+    assert (rounds > 3, _verify(log).damages) == (True, ())
