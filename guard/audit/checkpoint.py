@@ -74,7 +74,10 @@ def parse(note: bytes, verifier: Verifier) -> Checkpoint:
     ours = [raw for name, raw in map(_parse_signature, lines)  # (3)
             if name == verifier.name and raw[:KEY_ID_BYTES] == verifier.key_id]  # fmt: skip
     if not ours:
-        raise LogCorrupt(f"it has no signature of the key {verifier.name}+{verifier.key_id.hex()}")
+        raise LogCorrupt(
+            f"it has no signature of the key {verifier.name}+{verifier.key_id.hex()}: it is of the "
+            f"log `{checkpoint.origin}`, or of another key"
+        )
     if len(ours) > 1:
         raise LogCorrupt("it has more than one signature of the key of the log")
     message = checkpoint.text().encode()

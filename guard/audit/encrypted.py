@@ -26,7 +26,7 @@ _NOWHERE: Final = 1 << 62
 def encrypted_ranges(
     log: Path, check: LogCheck, story: Story, *, report: Callable[[Damage], None]
 ) -> list[tuple[int, int]]:
-    """First and last entry of each segment that is encrypted and the one that the log names.
+    """First and last entry of each segment that is encrypted, as the log says.
 
     What they say about the log is told to `story`.
     """
@@ -43,10 +43,10 @@ def encrypted_ranges(
         seal = story.seals.get(segment.first, Seal())
         with segment.encrypted.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
-        if digest == seal.encrypted_digest and isinstance(seal.last, int):
-            ranges.append((segment.first, seal.last))
-        else:
+        if digest != seal.encrypted_digest:
             report(_not_named(segment.encrypted, segment.first))
+        if isinstance(seal.last, int):
+            ranges.append((segment.first, seal.last))
     return ranges
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "first_of",
     "frame_bytes",
     "frames_of",
+    "spool_files",
     "spool_name",
     "taken_of",
 ]
@@ -78,6 +79,11 @@ def first_of(path: Path) -> int:
     return int(path.stem)
 
 
+def spool_files(directory: Path) -> list[Path]:
+    """The files of a spool, in order; whatever else lies there is none."""
+    return sorted(path for path in directory.glob("*.spool") if path.stem.isdecimal())
+
+
 def taken_of(descriptor: int) -> int:
     """How many frames are signed, from the descriptor of `taken`."""
     return int.from_bytes(os.pread(descriptor, 8, 0), "little")
@@ -130,7 +136,7 @@ class SpoolReader:
 
     def _open(self) -> tuple[int, int] | None:
         """The file that holds entry `next`, read up to it."""
-        for path in sorted(self.path.glob("*.spool"), reverse=True):
+        for path in spool_files(self.path)[::-1]:
             first = first_of(path)
             if first > self.next:
                 continue

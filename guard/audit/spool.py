@@ -22,7 +22,7 @@ from typing import Final
 from ..errors import AuditFault
 from .entry import stamp
 from .files import SPOOL, TAKEN, WRITER_LOCK, make_directory, sync_directory, write_whole
-from .frames import HEADER_BYTES, first_of, frame_bytes, spool_name, taken_of
+from .frames import HEADER_BYTES, first_of, frame_bytes, spool_files, spool_name, taken_of
 
 __all__ = ["CLOSED", "FILES_MAX", "FILE_BYTES", "Spool", "reentered", "remove_spool"]
 
@@ -168,7 +168,7 @@ class Spool:
         os.fdatasync(self._descriptor)
         waited_until = time.monotonic() + self._wait_ms_max / 1_000
         while True:
-            files = sorted(self.path.glob("*.spool"))
+            files = spool_files(self.path)
             taken = self.taken()
             current = first_of(files[-1])
             free = [path for path, after in pairwise(files)

@@ -35,7 +35,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator
-from itertools import accumulate, count, pairwise, takewhile, zip_longest
+from itertools import accumulate, count, islice, pairwise, takewhile, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,6 +199,8 @@ class Log:
         self.listed: list[str] = []
         self.damages = self.size = self.witnessed = self.newer = 0
         self.vkeys = self.read("log.vkey").decode(errors="replace").split("\n")
+        if not directory.is_dir() or (not any(directory.glob("*.vkey")) and key is None):
+            raise CannotCheckError(f"no log in {directory}: expected `log.vkey` and `checkpoint`")
         try:  # (1)
             line = self.vkeys[0] if key is None else key.strip()
             self.key = key_of(line, LOG_KEY)
@@ -235,7 +237,7 @@ class Log:
             if not NOTE.match(data := text.rstrip("\n").encode() + b"\n\n"):
                 raise CannotCheckError("a kept checkpoint is none: expected a copy of `checkpoint`")
             notes += self.notes_in("a kept checkpoint", data)
-        self.load()
+        self.load(max((note.size for note in notes), default=0))
         self.hold(notes, [key_of(line, WITNESS_KEY) for line in witnesses])  # (2), (4), (5), (6)
         self.lines()  # (3)
         self.tiles()
@@ -270,16 +272,17 @@ class Log:
             self.bad(2, "checkpoint", "not the latest", "it is among the last two of `checkpoints`")
         return [*every, *self.notes_in("cosigned", self.read("cosigned")), *latest]
 
-    def load(self) -> None:
+    def load(self, signed: int) -> None:
         """Hash the lines and read the stored hashes: two views of what the tree was made from."""
         said = self.read("excerpt").decode("ascii", "replace")
         runs = re.findall(r"(\d{1,20}) (\d{1,20})\n", said)
-        if said != "".join(f"{first} {last}\n" for first, last in runs):
+        is_odd = said != "".join(f"{first} {last}\n" for first, last in runs)
+        if is_odd or (not runs and (self.directory / "excerpt").exists()):
             self.bad(3, "excerpt", "malformed", "expected lines of a first and a last entry")
         self.runs = {int(first): int(last) + 1 for first, last in runs}
         self.is_partial = bool(runs)  # Or some of it expired, which lines() finds.
         if runs:
-            self.listed.append(f"an excerpt of {len(runs)} runs: what was left out is not known")
+            self.listed.append("an excerpt: what was left out is not known")
         self.controls: list[Control] = []
         names = {p.name for p in self.directory.glob("records-*") if SEGMENT.fullmatch(p.name)}
         self.segments = [
@@ -298,22 +301,28 @@ class Log:
             if at and path.is_file():
                 number = int(re.sub("[x/]", "", at[2]))
                 self.stored[int(at[1]), number, int(at[3] or TILE)] = path
-        ends = [0, *(each.first + len(each.hashes) for each in self.segments)]
-        total = max([*ends, *(n * TILE + w for level, n, w in self.stored if level == 0)])
+        # What begins above all checkpoints is not proven, and proves nothing.
+        below = [each for each in self.segments if each.first <= signed]
+        ends = [0, *(each.first + len(each.hashes) for each in below)]
+        total = max(max(ends), min(signed, self.hashes_stored()))
         if total > ENTRIES_MAX:
             raise CannotCheckError(f"file names claim {total} entries, more than {ENTRIES_MAX}")
         lines: Hashes = [None] * total
         tiles: Hashes = [None] * total
-        for each in self.segments:
+        for each in below:
             lines[each.first : each.first + len(each.hashes)] = each.hashes
         for level, n, width in sorted(self.stored):  # A wider tile comes later and counts.
             data = self.stored[level, n, width].read_bytes()
-            if level == 0 and len(data) == width * 32:
+            if level == 0 and len(data) == width * 32 and n * TILE < total:
                 hashes = [data[k : k + 32] for k in range(0, len(data), 32)]
                 tiles[n * TILE : n * TILE + width] = hashes
         self.truth = [tile or line for line, tile in zip(lines[:total], tiles, strict=True)]
         other = [line or tile for line, tile in zip(lines, tiles, strict=False)]
         self.views = [self.truth] if other == self.truth else [other, self.truth]
+
+    def hashes_stored(self) -> int:
+        """Where the last tile of level 0 ends."""
+        return max((n * TILE + w for level, n, w in self.stored if level == 0), default=0)
 
     def segment(self, path: Path, first: int) -> Segment:
         """Hash the lines of a file, and keep what is said there about the log."""
@@ -447,7 +456,7 @@ class Log:
             said = seals.get(int(path.name[8:28]), {})
             if said.get("age_sha256") != hashlib.sha256(path.read_bytes()).hexdigest():
                 self.bad(3, path.name, "encrypted file", "not the one that the log names")
-            elif type(said.get("last")) is int:
+            if type(said.get("last")) is int:
                 yield said["first"], said["last"] + 1, "are encrypted and were not read"
 
     def gap(self, first: int, after: int) -> None:
@@ -466,7 +475,7 @@ class Log:
         """Name the lines that differ from those that were signed."""
         lines: list[bytes] = []
         with contextlib.suppress(*UNREADABLE):
-            lines += lines_of(segment.path)
+            lines += islice(lines_of(segment.path), len(segment.hashes) + 1)
         ends = [0, *accumulate(map(len, lines))]
         same = sum(
             1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(want, got, strict=False))
@@ -621,7 +630,8 @@ def main() -> int:
         span = " bytes {}..{}".format(*each["bytes"]) if "bytes" in each else ""
         entry = f" entry {each['entry']}" if "entry" in each else ""
         print(f"({each['step']}) {each['file']}{span}{entry}: {each['kind']} {each['what']}")
-    print(*(f"    {each}" for each in log.listed), sep="\n")
+    for said in log.listed:
+        print(f"    {said}")
     return exit_code
 
 

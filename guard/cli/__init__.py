@@ -62,8 +62,8 @@ class _Verbs(click.Group):
 def _cli() -> None:
     """Runtime governance for AI agents: every step decided, enforced and recorded.
 
-    Start with `guard demo`, then `guard init` in your project. Every verb takes --json and --help.
-    Exit codes: 0 fine, 1 the answer is no, 2 the question was wrong.
+    Start with `guard demo`, then `guard init` in your project. Every verb takes --help, and most of
+    them --json. Exit codes: 0 fine, 1 the answer is no, 2 the question was wrong.
     """
 
 

@@ -10,7 +10,7 @@ from .export import export
 from .postgres import pull
 from .query import query_command, report_command, show_command
 from .sequence import anchors, publish, rotate_key, sequence
-from .verify import verify
+from .verify import check_proof, verify
 from .witness import witness
 
 __all__ = ["audit"]
@@ -30,8 +30,7 @@ def audit() -> None:
 
 
 for _command in (
-    query_command, show_command, report_command, verify, export, sequence, publish, rotate_key,
-    anchors, witness, new_identity_command, decrypt_command, stream, ship, fetch,
-    pull,
+    query_command, show_command, report_command, verify, check_proof, export, sequence, publish,
+    rotate_key, anchors, witness, new_identity_command, decrypt_command, stream, ship, fetch, pull,
 ):  # fmt: skip
     audit.add_command(_command)

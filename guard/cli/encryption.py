@@ -25,6 +25,7 @@ from ..clock import SYSTEM_CLOCK
 from ..errors import AuditFault, ConfigError
 from ..keys.age import decrypt, identities_in, new_identity
 from ..ops.records import record, words
+from ..policy.kept import POLICIES
 from .recorder import recorder
 from .terminal import by_option, directory_option, plain, refuse
 
@@ -76,7 +77,9 @@ def decrypt_command(directory: Path, identity: Path, target: Path, reason: str, 
             for name in _NOTES:
                 with suppress(FileNotFoundError):
                     shutil.copyfile(directory / name, target / name)
-            shutil.copytree(directory / "tile", target / "tile")
+            for name in ("tile", POLICIES):
+                if (directory / name).exists():
+                    shutil.copytree(directory / name, target / name)
             for segment in segments_of(directory):
                 shutil.copyfile(segment.path, target / segment.path.name)
             count = sum(

@@ -22,6 +22,7 @@ from ..ops.records import record, words
 from ..ops.regimes import REGIMES
 from ..ops.siem import lines
 from ..policy.kept import POLICIES
+from .query import pseudonyms_of
 from .recorder import recorder
 from .terminal import by_option, directory_option, escaped, json_option, plain, refuse
 
@@ -37,7 +38,7 @@ _NS_MAX: Final = (1 << 63) - 1
 @click.option("--format", "name", type=click.Choice(tuple(FORMATS)), help="Lines for a SIEM.")
 @click.option("--from", "since", help="2026-11-21T09:30:00Z, 2026-11-21, today, or back: 90d, 2h.")
 @click.option("--to", "until", help="Up to then, written alike; a date is the whole day.")
-@click.option("--subject", help="Pseudonym of the data subject; for gdpr-dsar.")
+@click.option("--subject", help="Id or pseudonym of the data subject; for gdpr-dsar.")
 @click.option("--reason", help="Why; the log keeps it. A pack needs one.")
 @by_option
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; it must not be there.")
@@ -57,7 +58,7 @@ def export(
     \b
     guard audit export --for eu-ai-act --from 2026-01-01 --to 2026-06-30 --reason "audit 26-17" \\
       --out evidence.zip
-    guard audit export --for gdpr-dsar --subject PSEUDONYM --from 2026-01-01 --reason "art. 15" \\
+    guard audit export --for gdpr-dsar --subject c-4711 --from 2026-01-01 --reason "art. 15" \\
       --out jane.zip
     guard audit export --format ocsf --from 1d | siem-client
     """
@@ -79,6 +80,10 @@ def export(
             return
         if regime is None or since is None or reason is None or out is None:
             raise click.UsageError("a pack needs --from, --reason and --out")
+        if not os.access(out.parent, os.W_OK):
+            raise AuditFault(f"cannot write {out}: name a directory that is there and takes files")
+        if subject is not None:
+            (subject,) = pseudonyms_of(subject)
         with recorder(directory) as log:
             pack = export_pack(
                 directory, out, regime=regime, since_ns=since_ns, until_ns=min(until_ns, now_ns),

@@ -17,11 +17,11 @@ from ..audit import AuditLog
 from ..audit.entry import Entry
 from ..audit.files import lines_of, segments_of
 from ..config import Config, load_config
-from ..errors import AuditFault, OnHold, PrivacyFault
+from ..errors import AuditFault, ConfigError, OnHold, PrivacyFault
 from ..keys import Mac
 from ..keys.subjects import SubjectKeys
 from ..ops.archive import LogArchive
-from .terminal import by_option
+from .terminal import USAGE_EXIT, by_option
 
 if TYPE_CHECKING:
     from ..audit.postgres import PostgresLog
@@ -48,16 +48,16 @@ def erase(subject: str, *, authority: str, reason: str, by: str, yes: bool, as_j
     """Erase a data subject: destroy its keys, and write the certificate into the log.
 
     Nobody can undo it. Every proof of the log still verifies. Exit codes: 0 nothing of it is left,
-    1 a legal hold forbids it, 2 it could not be done.
+    1 a legal hold forbids it, 2 it was not done, or no key of that subject is here.
     """
-    if not yes:
-        click.confirm("Destroy the keys of this data subject for good?", abort=True, err=True)
+    if not yes and not click.confirm("Destroy the keys of this data subject for good?", err=True):
+        sys.exit(USAGE_EXIT)
     with _opened() as (_, keys, log), _refused():
         done = ops.erase(subject, keys=keys, log=log, by=by, authority=authority, reason=reason)
         log.checkpoint()
     if as_json:
         click.echo(json.dumps({"state": done.state, "certificate": done.certificate}))
-        return
+        sys.exit(USAGE_EXIT if done.state == "unknown" else 0)
     click.echo(
         {
             "erased": "erased: its keys are destroyed, the certificate is in the log",
@@ -68,6 +68,7 @@ def erase(subject: str, *, authority: str, reason: str, by: str, yes: bool, as_j
     )
     for name, value in (done.certificate or {}).items():
         click.echo(f"  {name:22}{_plain(value)}")
+    sys.exit(USAGE_EXIT if done.state == "unknown" else 0)
 
 
 @click.group()
@@ -196,6 +197,10 @@ def _opened() -> Iterator[tuple[Config, SubjectKeys, AuditLog | PostgresLog]]:
     """The installation of guard.toml here; what is appended is signed at the end."""
     config = load_config()
     directory = config.path(config.keys.directory)
+    if not (directory / "log.key").exists() and config.audit.sequencer == "thread":
+        raise ConfigError(
+            f"no log was written here (no key in {directory}): run it where guard.toml is"
+        )
     keys = SubjectKeys.open(directory)
     mac = Mac.load_or_create(directory / "commitment.key")
     with open_log(config, mac, durability="group") as log:

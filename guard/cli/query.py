@@ -143,7 +143,7 @@ def query_command(
         fields["limit"] = DEFAULT_ROWS
     try:
         fields["rules"] = _rules(rule, control)
-        fields["subjects"] = _pseudonyms(subject) if subject is not None else None
+        fields["subjects"] = pseudonyms_of(subject) if subject is not None else None
         filters = Filters(**fields)
         if is_followed:
             _follow(directory, filters, as_json=as_json, as_csv=as_csv)
@@ -209,7 +209,7 @@ def report_command(
         raise click.UsageError("choose --json or --csv, not both")
     try:
         if name == "subject" and wanted:
-            (wanted,) = _pseudonyms(wanted)
+            (wanted,) = pseudonyms_of(wanted)
         with _indexed(directory, where, rebuild, is_needed=True) as index:
             if index is None:  # it is needed: where there is none, that was said already
                 return
@@ -324,6 +324,11 @@ def _write_proofs(directory: Path, rows: Sequence[Row], proofs: dict[int, str]) 
         for row in rows:
             (directory / f"{row.index}.json").write_bytes(row.line)
             (directory / f"{row.index}.tlog-proof").write_text(proofs[row.index])
+        click.echo(
+            f"guard: {len(rows)} of them, each with its proof, in {directory}: `guard audit "
+            "check-proof` checks one",
+            err=True,
+        )
     except OSError as error:
         raise AuditFault(
             f"cannot write proofs into {directory}: {error.strerror}; name another directory"
@@ -367,7 +372,7 @@ def _rules(rule: str | None, control: str | None) -> tuple[str, ...] | None:
     return serving if rule is None else tuple(name for name in serving if name == rule)
 
 
-def _pseudonyms(subject: str) -> tuple[str, ...]:
+def pseudonyms_of(subject: str) -> tuple[str]:
     """What stands in the log for a person: looked up in the key store where there is one."""
     config = load_config()
     directory = config.path(config.keys.directory)

@@ -76,7 +76,7 @@ def rotate_key(config_file: Path | None, *, as_json: bool) -> None:
     """Make a new key for the log; the old one vouches for it, in the log.
 
     Old checkpoints still verify. Nobody may sequence meanwhile: stop `guard audit sequence`, or the
-    processes that write. Give the new public key to whoever verifies, and to the witnesses, first.
+    processes that write. Give the new public key to whoever verifies, and to the witnesses.
     """
     try:
         config = load_config(config_file)

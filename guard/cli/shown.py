@@ -257,6 +257,8 @@ def _why(entry: Entry) -> str:
         words.append(
             f"{len(entry.masked)} masked: {', '.join(entry.masked[:_MASKED_SHOWN_MAX])}{more}"
         )
+    if entry.kind in ("access", "erasure", "retention") and not reasons:
+        words += [str(entry.detail[name]) for name in ("what", "reason") if name in entry.detail]
     is_about_log = entry.point == "audit"
     words += [
         note.replace("routed_from=", "in place of ")

@@ -9,13 +9,14 @@ from typing import Final
 import click
 
 from ..audit.anchors import WitnessKey
+from ..audit.proof import check_proof as check_entry
 from ..audit.report import Damage, Report
 from ..audit.verify import verify as verify_log
-from ..errors import AuditFault, ConfigError
+from ..errors import AuditFault, ConfigError, LogCorrupt
 from ..keys import Verifier
 from .terminal import directory_option, escaped, json_option, plain, refuse, text_of
 
-__all__ = ["verify"]
+__all__ = ["check_proof", "verify"]
 
 _DAMAGED_EXIT: Final = 1
 _SHOWN_MAX: Final = 5  # ids in a note; all of them are in the JSON
@@ -56,6 +57,38 @@ def verify(
     else:
         _write(report)
     sys.exit(0 if report.ok else _DAMAGED_EXIT)
+
+
+@click.command("check-proof")
+@click.argument("proof", type=click.Path(path_type=Path))
+@click.argument("entry", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path), required=True, help="Public keys.")
+def check_proof(proof: Path, entry: Path, *, key: Path) -> None:
+    """Check that one entry is in the log, by its proof: the log itself is not needed.
+
+    PROOF and ENTRY are the files that `guard audit query --prove DIRECTORY` writes, or those of an
+    evidence pack. Exit codes: 0 it is, 1 it is not, 2 there is nothing to check.
+
+    Example: guard audit check-proof proofs/17.tlog-proof proofs/17.json --key kept.vkey
+    """
+    try:
+        keys = [Verifier.from_text(line) for line in text_of(key).splitlines()]
+        text, line = text_of(proof), text_of(entry).removesuffix("\n").encode()
+    except (AuditFault, ConfigError) as error:
+        refuse(error)
+    fault: LogCorrupt | None = None
+    for verifier in keys:
+        try:
+            index, checkpoint = check_entry(text, line, verifier)
+        except LogCorrupt as error:
+            fault = fault or error
+        else:
+            click.secho(
+                plain(f"entry {index} of the {checkpoint.size} of {checkpoint.origin}"), fg="green"
+            )
+            return
+    click.secho(plain(f"not proven: {fault or 'there is no key'}"), fg="red")
+    sys.exit(_DAMAGED_EXIT)
 
 
 def _first_key(path: Path) -> Verifier:

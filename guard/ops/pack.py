@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ..audit.entry import Entry, timestamp_of
+from ..audit.files import encrypted_of
 from ..audit.report import Report
 from ..audit.verify import verify
 from ..clock import SYSTEM_CLOCK, Clock
@@ -74,10 +75,15 @@ def export(
     """
     asked = regime_named(regime)
     if (regime == _SUBJECT_REGIME) != (subject_pseudonym is not None):
-        raise ConfigError(f"a data subject goes with {_SUBJECT_REGIME}, and with it alone")
+        raise ConfigError(f"{_SUBJECT_REGIME} needs --subject, and nothing else takes it")
     by, reason = words("by", by), words("reason", reason)
     if target_zip.exists():
         raise AuditFault(f"{target_zip} is there already: name another file, or remove it")
+    if hidden := encrypted_of(log_directory):
+        raise AuditFault(
+            f"{len(hidden)} segments are encrypted, and a pack holds entries: `guard audit "
+            "decrypt` makes a copy to export from"
+        )
     verified = verify(log_directory)  # (1)
     if not verified.ok and not even_if_damaged:
         raise LogCorrupt(

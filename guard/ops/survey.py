@@ -65,6 +65,8 @@ class Survey:
             _count(self.revisions, entry.revision)
         if entry.kind in ("intent", "decision"):
             self._decided(entry)
+        elif entry.kind == "outcome" and entry.effect != "allow":
+            self._effect(entry)  # a result that was redacted, held or withheld
         if entry.kind == "review":
             self._answered(entry)
         elif entry.effect == "review" and entry.review_id is not None:
@@ -81,10 +83,7 @@ class Survey:
         return self.reviews_opened - self.review_delays_s.total()
 
     def _decided(self, entry: Entry) -> None:
-        day = entry.timestamp[:_DAY_CHARS]
-        if day not in self.effects_by_day and len(self.effects_by_day) >= NAMES_MAX:
-            day = OTHERS
-        _count(self.effects_by_day.setdefault(day, Counter()), entry.effect)
+        self._effect(entry)
         if (name := entry.tool or entry.model) is not None:
             _count(self.steps_by_tool, name)
         if entry.effect == "deny":
@@ -95,6 +94,12 @@ class Survey:
         elapsed_ns = entry.metrics.get("elapsed_ns")
         if elapsed_ns is not None:
             self.latencies_us[_bucket(elapsed_ns, _NS_PER_US)] += 1
+
+    def _effect(self, entry: Entry) -> None:
+        day = entry.timestamp[:_DAY_CHARS]
+        if day not in self.effects_by_day and len(self.effects_by_day) >= NAMES_MAX:
+            day = OTHERS
+        _count(self.effects_by_day.setdefault(day, Counter()), entry.effect)
 
     def _opened(self, review_id: str, moment_ns: int) -> None:
         if review_id not in self._opened_ns:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from guard.config import load_config
+from guard.durability import Durabilities
+
 REQUEST = {
     "point": "pre_tool_call",
     "tool": {"name": "wire", "effects": ["pay"]},
@@ -99,6 +102,8 @@ def test_init_writes_a_project_that_passes_its_own_checks() -> None:
     doctor = _json("doctor", "--json")
     assert [c for c in doctor["checks"] if not c["ok"]] == []
     assert not Path(".guard").exists()
+    chosen = load_config(Path("guard.toml")).audit.durabilities()
+    assert chosen == Durabilities(), "what does more than read is on the disk before it happens"
 
 
 def test_doctor_names_what_is_wrong() -> None:

@@ -116,9 +116,11 @@ def test_a_segment_in_clear_between_encrypted_ones_cannot_go_unseen(log: Path) -
 def test_an_officer_decrypts_a_copy_that_verifies_whole(log: Path, tmp_path: Path) -> None:
     key = tmp_path / "officer.key"
     key.write_text(f"# of the officer\n{OFFICER}\n")
+    (log / "policies" / "kept").mkdir(parents=True)
     asked = ["decrypt", "--dir", str(log), "--identity", str(key), "--reason", "audit"]
     done = CliRunner().invoke(audit, [*asked, "--to", str(tmp_path / "copy")])
     assert (done.exit_code, "segments decrypted" in done.output) == (0, True), done.output
+    assert (tmp_path / "copy" / "policies" / "kept").exists()
     report = _verified(tmp_path / "copy")
     assert (report.damages, report.entries) == ((), verify(log).entries)
     assert not any("encrypted" in note for note in report.notes)
@@ -151,3 +153,15 @@ def test_a_query_answers_from_what_is_in_clear_and_says_what_is_not(log: Path) -
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "segments are encrypted and were not searched" in done.stderr
+
+
+def test_a_pack_of_a_log_that_is_encrypted_is_refused_with_what_to_do(
+    log: Path, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(
+        audit,
+        ["export", "--dir", str(log), "--for", "soc2", "--from", "2020-01-01", "--reason", "r",
+         "--out", str(tmp_path / "p.zip")],
+    )  # fmt: skip
+    assert (done.exit_code, "makes a copy to export from" in done.output) == (2, True)
+    assert not (tmp_path / "p.zip").exists()

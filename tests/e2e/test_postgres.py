@@ -22,7 +22,7 @@ from support.postgres import Server, postgres
 import guard
 from guard.audit import Entry, standalone_verify
 from guard.audit.files import lines_of, segments_of
-from guard.audit.postgres import PostgresLog, pull
+from guard.audit.postgres import PostgresLog, handover, pull
 from guard.audit.report import Report
 from guard.audit.sequence import Rolling
 from guard.audit.verify import verify
@@ -314,6 +314,35 @@ def test_a_dsn_that_is_wrong_is_refused_without_its_password(postgres: Server) -
     with pytest.raises(ConfigError, match="`NO_SUCH_DSN` is not set"):
         _open("env:NO_SUCH_DSN")
     assert "hunter2" not in str(broken.value) + str(away.value)
+
+
+def test_a_writer_whose_backlog_was_full_while_the_server_went_away_goes_on(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "UNTAKEN_MAX", 3)
+    dsn = postgres.database()
+    with _open(dsn):
+        pass
+    log = _open(dsn, signer=None)
+    for number in range(3):
+        log.append(_plain(number), durability="group")
+    with pytest.raises(AuditFault, match="wait for the sequencer"):
+        log.append(_plain(3), durability="group")
+    postgres.stop("fast")
+    with pytest.raises(AuditFault):
+        log.append(_plain(3), durability="group")
+    postgres.start()
+    with _open(dsn) as other:
+        other.checkpoint()
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                log.append(_plain(3), durability="group")
+                break
+            except AuditFault:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        log.close()
 
 
 def test_an_entry_of_a_child_after_a_fork_is_of_a_writer_of_its_own(

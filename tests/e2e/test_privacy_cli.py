@@ -124,3 +124,12 @@ def test_erasing_asks_first(home: Path) -> None:
     opened = SubjectKeys.open(home / ".guard" / "keys")
     assert opened.find(JANE) is not None
     opened.close()
+
+
+def test_nobody_is_erased_where_the_person_or_the_log_is_not(home: Path, tmp_path: Path) -> None:
+    code, output = _guard(home, "erase", "--subject", "jane.row@example.com", *WHY, "--yes")
+    assert (code, "no key of this data subject is here" in output) == (2, True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code, _ = _guard(elsewhere, "erase", "--subject", JANE, *WHY, "--yes")
+    assert (code, list(elsewhere.iterdir())) == (2, [])

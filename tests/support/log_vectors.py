@@ -112,6 +112,9 @@ def vectors() -> Iterator[Vector]:
     yield "gap_above", whole, _after(line_of(9)), {}
     yield "repeated_above", whole, _after(*PLAIN[:2]), {}
     yield "newer_version_above", whole, _after(PLAIN[2].replace(b'"v":2', b'"v":3')), {}
+    yield "segment_above", whole, _beside(f"records-{10**19:020}.jsonl", b"x\n"), {}
+    yield "excerpt_of_other_runs", bad, _beside("excerpt", b"1 2\n"), {}
+    yield "excerpt_empty", bad, _beside("excerpt", b""), {}
     # Step 2: notes.
     flip = _changed("checkpoint", lambda data: data.replace(b"\n4\n", b"\n3\n"))
     yield "checkpoint_changed", bad, flip, {}

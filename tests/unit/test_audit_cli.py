@@ -244,6 +244,35 @@ def test_proofs_are_printed_or_written(directory: Path, tmp_path: Path) -> None:
     assert (tmp_path / "proofs" / "2.tlog-proof").read_text().endswith(checkpoint)
 
 
+def test_one_entry_is_checked_by_its_proof_without_the_log(directory: Path, tmp_path: Path) -> None:
+    proofs = tmp_path / "proofs"
+    _run("query", "--dir", str(directory), "--effect", "deny", "--prove", str(proofs))
+    asked = ("check-proof", str(proofs / "2.tlog-proof"), str(proofs / "2.json"))
+    key = ("--key", str(directory / "log.vkey"))
+    found = _run(*asked, *key)
+    assert (found.exit_code, found.stdout) == (0, "entry 2 of the 3 of guard/audit\n")
+    text = (proofs / "2.tlog-proof").read_text()
+    for bad in (
+        text.replace("index 2", "index 1"), text.replace("\n3\n", "\n4\n"), "c2sp.org", "",
+        text.replace("index 2\n", "index 2\nAAAA\n"),
+    ):  # fmt: skip
+        (proofs / "2.tlog-proof").write_text(bad)
+        assert _run(*asked, *key).exit_code == 1
+    (proofs / "2.tlog-proof").write_text(text)
+    (proofs / "2.json").write_bytes((proofs / "2.json").read_bytes() + b" ")
+    changed = _run(*asked, *key)
+    assert (changed.exit_code, "it was changed" in changed.stdout) == (1, True)
+    assert _run(*asked, "--key", str(tmp_path / "no")).exit_code == 2
+
+
+def test_a_proof_of_the_only_entry_has_no_hashes(tmp_path: Path) -> None:
+    log = written(tmp_path / "one", 1)
+    proofs = tmp_path / "proofs"
+    _run("query", "--dir", str(log), "--prove", str(proofs))
+    names = (str(proofs / "0.tlog-proof"), str(proofs / "0.json"))
+    assert _run("check-proof", *names, "--key", str(log / "log.vkey")).exit_code == 0
+
+
 def test_parquet_is_a_new_file(directory: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.parquet"
     asked = ("query", "--dir", str(directory), "--parquet", str(target))

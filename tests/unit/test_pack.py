@@ -217,8 +217,8 @@ def test_the_export_is_recorded_before_anything_is_written(tmp_path: Path) -> No
     ("asked", "says"),
     [
         ({"regime": "gdpr"}, "unknown regime `gdpr`: expected eu-ai-act, soc2"),
-        ({"regime": "gdpr-dsar"}, "a data subject goes with gdpr-dsar"),
-        ({"subject_pseudonym": "jane"}, "a data subject goes with gdpr-dsar"),
+        ({"regime": "gdpr-dsar"}, "gdpr-dsar needs --subject"),
+        ({"subject_pseudonym": "jane"}, "gdpr-dsar needs --subject"),
         ({"reason": " "}, "`reason` is a text of 1 to 1000 characters"),
         ({"until_ns": NOON_NS - 1}, "nothing that is signed from 1970-01-01"),
         ({"regime": "gdpr-dsar", "subject_pseudonym": "x"}, "concerns that pseudonym"),

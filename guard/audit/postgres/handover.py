@@ -13,7 +13,9 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Final
 
@@ -36,6 +38,8 @@ UNSYNCED_MAX: Final = 256
 UNTAKEN_MAX: Final = 50_000
 # A server that was away is not asked again before this: meanwhile a call learns so at once.
 RETRY_MS: Final = 500
+# One turn is at most two connections and three statements, each bounded in store.py.
+TURN_S_MAX: Final = 60
 # The setting ends with the transaction, which is this statement.
 _INSERT: Final = """
 INSERT INTO guard_audit.handed (token, number, timestamp_ns, line)
@@ -83,8 +87,8 @@ class Handover:
         self._away_until = 0.0
         self._away = ""
         self._is_closed = False
-        self._lock = threading.Lock()
-        self._holder = 0
+        self._changed = threading.Condition(threading.Lock())
+        self._holder = 0  # the thread whose turn it is
         self._executor: ThreadPoolExecutor | None = None
 
     def append(self, bare: bytes, timestamp_ns: int, *, is_durable: bool) -> int:
@@ -104,24 +108,19 @@ class Handover:
 
     def sync(self) -> int:
         """Make everything sent so far durable; how many entries that are. Raises AuditFault."""
-        self._refuse_reentry()
-        with self._lock:
-            self._holder = threading.get_ident()
-            try:
-                if self._durable < self.next:
-                    self._exchange([], is_durable=True)
-                return self._durable
-            finally:
-                self._holder = 0
+        with self._alone():
+            if self._durable < self.next:
+                self._exchange([], is_durable=True)
+            return self._durable
 
     def taken(self) -> int:
         """How many entries the log has; raises AuditFault."""
-        with self._lock, self._store.faults("cannot read"):
-            return self._read_taken(self._connected())
+        with self._alone():
+            return self._read_taken()
 
     def close(self) -> None:
         """Let go. What was sent is with the server."""
-        with self._lock:
+        with self._alone():
             self._is_closed = True
             self._drop()
         if self._executor is not None:
@@ -150,15 +149,39 @@ class Handover:
         return item
 
     def _send_until(self, item: _Item) -> None:
-        """Send what waits until `item` is done, by us or by who held the lock before us."""
-        with self._lock:
-            self._holder = threading.get_ident()
-            try:
-                while not item.done.done():
+        """Send what waits, or wait for who is sending, until `item` is done."""
+        while not item.done.done():
+            with self._alone(unless=item.done.done) as is_ours:
+                if is_ours:
                     size = min(len(self._waiting), BATCH_MAX)
                     self._send([self._waiting.popleft() for _ in range(size)])
-            finally:
-                self._holder = 0
+
+    @contextmanager
+    def _alone(self, unless: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """Use the connection while nobody else does; False once there is no need to.
+
+        Who waits is woken by every end of a turn: with a lock in its place, the thread that just
+        sent would take it again at once, for one entry, before those it has served are awake.
+        """
+        self._refuse_reentry()
+        thread = threading.get_ident()
+        try:
+            # INVARIANT: the turn is taken inside the `try`, so a signal cannot leave it taken.
+            with self._changed:
+                while self._holder and not unless():
+                    if not self._changed.wait(TURN_S_MAX):
+                        raise AuditFault(
+                            f"the audit log at {self._store.place} took more than {TURN_S_MAX} s "
+                            "for one insert: look at the server"
+                        )
+                if not unless():
+                    self._holder = thread
+            yield self._holder == thread
+        finally:
+            if self._holder == thread:
+                with self._changed:
+                    self._holder = 0
+                    self._changed.notify_all()
 
     def _send(self, batch: list[_Item]) -> None:
         try:
@@ -240,17 +263,22 @@ class Handover:
     def _refuse_backlog(self) -> None:
         if self.next - self._taken < UNTAKEN_MAX:
             return
-        with self._store.faults("cannot read"):
-            self._taken = self._read_taken(self._connected())
+        self._taken = self._read_taken()
         if self.next - self._taken >= UNTAKEN_MAX:
             raise AuditFault(
                 f"{UNTAKEN_MAX} entries wait for the sequencer of the audit log at "
                 f"{self._store.place}: see that one runs, and that its role may write"
             )
 
-    def _read_taken(self, connection: Connection) -> int:
+    def _read_taken(self) -> int:
         query = "SELECT next FROM guard_audit.writer WHERE writer = %s"
-        row = connection.execute(query, [self.writer]).fetchone()
+        connection = self._connected()
+        try:
+            with self._store.faults("cannot read"):
+                row = connection.execute(query, [self.writer]).fetchone()
+        except AuditFault:
+            self._drop()  # a read takes nothing along: the next call begins anew
+            raise
         return int(row[0]) if row is not None else 0
 
     def _connected(self) -> Connection:
@@ -280,7 +308,7 @@ class Handover:
 
     def _refuse_reentry(self) -> None:
         """A signal handler inside a send must not wait for it."""
-        if self._holder == threading.get_ident() and self._lock.locked():
+        if self._holder == threading.get_ident():
             raise reentered()
 
 

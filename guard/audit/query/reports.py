@@ -113,7 +113,8 @@ GROUP BY ALL ORDER BY count DESC, agent, effect, reason""",
     "effects": Report(
         takes="[TENANT]",
         help="How many steps were allowed, redacted, routed, sent to review and denied, by day, "
-        "tenant, tool or model, and by the version of the policies. When the policies change, "
+        "tenant, tool or model, and by the version of the policies; a result that was not plainly "
+        "allowed counts once more. When the policies change, "
         "the two versions stand below each other: that is what the change did.",
         sql=f"""
 SELECT strftime(timestamp, '%Y-%m-%d') AS day, tenant, coalesce(tool, model) AS tool,
@@ -121,8 +122,8 @@ SELECT strftime(timestamp, '%Y-%m-%d') AS day, tenant, coalesce(tool, model) AS 
     count(*) FILTER (effect = 'allow') AS allow, count(*) FILTER (effect = 'redact') AS redact,
     count(*) FILTER (effect = 'route') AS route, count(*) FILTER (effect = 'review') AS review,
     count(*) FILTER (effect = 'deny') AS deny
-FROM entries WHERE kind IN ('intent', 'decision') AND {_WITHIN}
-    AND ($wanted = '' OR tenant = $wanted)
+FROM entries WHERE (kind IN ('intent', 'decision') OR (kind = 'outcome' AND effect <> 'allow'))
+    AND {_WITHIN} AND ($wanted = '' OR tenant = $wanted)
 GROUP BY ALL ORDER BY day DESC, tenant, tool, policies""",
     ),
     "subject": Report(
@@ -192,8 +193,8 @@ GROUP BY ALL HAVING min(timestamp_ns) >= $since ORDER BY denied DESC, first DESC
         "or removed entries, and what was repaired after a crash. Whether the log is whole is "
         "for `guard audit verify` to say.",
         sql=f"""
-SELECT index, timestamp, kind AS what, principal AS who, array_to_string(notes, ', ') AS note,
-    detail
+SELECT index, timestamp, kind AS what, principal AS who, effect AS answer,
+    array_to_string(notes, ', ') AS note, detail
 FROM entries WHERE kind IN ('access', 'key_change', 'seal', 'retention', 'erasure', 'recovery',
     'failure') AND {_WITHIN} ORDER BY index""",
     ),
