@@ -31,8 +31,9 @@ DEFAULT_ROWS: Final = 50
 # Below this there is no room for ids, sessions, points and seconds.
 WIDE_COLUMNS: Final = 140
 ID_CHARS: Final = 12
+_SHORT_TIME_CHARS: Final = 11  # month, day, hour and minute
 _WIDTHS: Final = {
-    "time UTC": 16, "kind": 8, "principal": 11, "tool/model": 10, "effect": 6, "call": 8,
+    "time UTC": 11, "kind": 8, "id": 8, "principal": 11, "tool/model": 10, "effect": 6, "call": 8,
 }  # fmt: skip
 _WIDTHS_WIDE: Final = {
     "time UTC": 19, "kind": 8, "id": ID_CHARS, "principal": 22, "point": 15, "tool/model": 16,
@@ -90,26 +91,23 @@ def write_table(rows: Sequence[Row]) -> None:
         click.echo("no entries fit")
         return
     console = Console(file=sys.stdout)
-    is_wide = console.width >= WIDE_COLUMNS
-    widths = _WIDTHS_WIDE if is_wide else _WIDTHS
+    widths = _WIDTHS_WIDE if console.width >= WIDE_COLUMNS else _WIDTHS
     table = RichTable(box=SIMPLE_HEAD, padding=0)
     for name, width in widths.items():
         table.add_column(name, no_wrap=True, width=width)
     table.add_column("why", overflow="fold", min_width=12)
     for row in rows:
-        cells = _table_cells(row.entry, time_chars=widths["time UTC"])
+        cells = _table_cells(row.entry, time_chars=widths["time UTC"], id_chars=widths["id"])
         # INVARIANT: Text, never str: a str would be read as rich markup.
         shown = {name: Text(_short(cells[name], width)) for name, width in widths.items()}
         shown["effect"].stylize(_COLOURS.get(row.entry.effect, ""))
         table.add_row(*shown.values(), Text(plain(_why(row.entry))))
     console.print(table)
-    if not is_wide:
-        click.echo(f"ids for `guard audit show`: a terminal of {WIDE_COLUMNS} columns, or --json")
 
 
 def write_line(row: Row) -> None:
     """One line of text, for a log that is followed."""
-    cells = _table_cells(row.entry, time_chars=19)
+    cells = _table_cells(row.entry, time_chars=19, id_chars=ID_CHARS)
     words = [*cells.values(), _why(row.entry)]
     click.echo(plain("  ".join(words)))
 
@@ -212,11 +210,12 @@ def _objects(items: Sequence[Any]) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)]
 
 
-def _table_cells(entry: Entry, *, time_chars: int) -> dict[str, str]:
+def _table_cells(entry: Entry, *, time_chars: int, id_chars: int) -> dict[str, str]:
+    day_at = 0 if time_chars > _SHORT_TIME_CHARS else len("2026-")
     return {
-        "time UTC": entry.timestamp[:time_chars].replace("T", " "),
+        "time UTC": entry.timestamp[day_at : day_at + time_chars].replace("T", " "),
         "kind": entry.kind,
-        "id": entry.decision_id[:ID_CHARS],
+        "id": entry.decision_id[:id_chars],
         "principal": str(entry.principal.get("id", "-")),
         "point": entry.point,
         "tool/model": entry.tool or entry.model or "-",
