@@ -28,6 +28,7 @@ _VOLATILE = [
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(r"\b[0-9a-f]{7,64}\b"), "HEX"),
     (re.compile(r"\d+ checkpoints"), "N checkpoints"),
+    (re.compile(r"\b\d\d-\d\d \d\d:\d\d\b"), "MONTH-DAY TIME"),
     (re.compile(r"\b\d+\.\d+\b"), "N"),
 ]
 
@@ -64,7 +65,8 @@ def rewritten(text: str, directory: Path) -> str:
         for command in re.findall(r"^\$ (.*)$", match["body"], re.MULTILINE):
             lines.append(f"$ {command}\n")
             output = _run(command, directory)
-            lines.append("".join(f"{row.rstrip()}\n" for row in output.strip().splitlines()))
+            rows = "\n".join(row.rstrip() for row in output.splitlines()).strip("\n")
+            lines.append(f"{rows}\n" if rows else "")
         return f"```console\n{''.join(lines)}```"
 
     return _BLOCK.sub(block, text)

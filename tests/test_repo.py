@@ -146,7 +146,7 @@ def test_files_stay_under_400_lines_and_functions_under_70() -> None:
             continue
         text = path.read_text()
         # The auditor's verifier has to be one file.
-        lines_max = 640 if path.name == "standalone_verify.py" else 400
+        lines_max = 690 if path.name == "standalone_verify.py" else 400
         if text.count("\n") > lines_max:
             long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
         for node in ast.walk(ast.parse(text)):

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -25,6 +24,7 @@ from ..errors import AuditFault, LogCorrupt
 from .checkpoint import Checkpoint
 from .entry import ENTRY_VERSION, NOT_AN_ENTRY
 from .files import HashedLines, Segment, segments_of
+from .line import Line, located
 from .report import Damage
 from .story import Head
 from .tiles import TILE_HASHES, Edge, StoredHashes
@@ -34,7 +34,6 @@ __all__ = ["LogCheck", "Mark"]
 # How far to look for the next known entry after damage: about a megabyte.
 RESYNC_ENTRIES_MAX: Final = 1_024
 _NEWLINE: Final = 10
-_ID: Final = re.compile(rb'"decision_id":"([\w.:-]{1,128})"')
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -43,12 +42,6 @@ class Mark(msgspec.Struct, frozen=True):
     checkpoint: Checkpoint
     source: str
     is_trusted: bool = False  # kept outside the directory
-
-
-class _Line(msgspec.Struct, frozen=True):
-    start: int
-    data: bytes
-    leaf: bytes
 
 
 class LogCheck:
@@ -61,7 +54,7 @@ class LogCheck:
     ) -> None:  # fmt: skip
         self.log = log
         self.segments = segments_of(log)
-        self.size = 0
+        self.size = self.witnessed = 0
         # First and last entry of what is not here, and the file behind it; None at the end.
         self.gone: list[tuple[int, int, str | None]] = []
         # Over the lines. None: a part is missing.
@@ -96,6 +89,7 @@ class LogCheck:
         if self.size < self._signed:
             self._miss(self._signed, None)
         self._accuse("contradiction", "no later checkpoint says which of the two was changed")
+        self._at_mark()
         self._marks_beyond()
         if self.size > self._signed:
             self._note(
@@ -180,7 +174,7 @@ class LogCheck:
             return self._head(line) if is_proven else None
         return None
 
-    def _slow(self, segment: Segment, lines: Iterator[_Line], end: int | None) -> None:
+    def _slow(self, segment: Segment, lines: Iterator[Line], end: int | None) -> None:
         for line in lines:
             expected = self._stored.at(self.size)
             while expected and line.leaf != expected:
@@ -197,10 +191,10 @@ class LogCheck:
 
     def _lines(
         self, segment: Segment, lines: Iterator[bytes], start: int, end: int | None
-    ) -> Iterator[_Line]:
+    ) -> Iterator[Line]:
         for data in lines:
             if data[-1] == _NEWLINE:
-                yield _Line(start, data, sha256(b"\x00" + data[:-1]).digest())
+                yield Line(start, data, sha256(b"\x00" + data[:-1]).digest())
             elif end is None and self.size >= self._signed:
                 self._note(
                     f"{segment.path.name} ends in {len(data)} bytes of an unfinished write at byte "
@@ -209,19 +203,19 @@ class LogCheck:
                 return  # a live writer may add the rest while we read: it is no line of its own
             else:
                 # Not a leaf hash of anything: a line that lost its newline is a changed entry.
-                yield _Line(start, data, sha256(b"\x02" + data).digest())
+                yield Line(start, data, sha256(b"\x02" + data).digest())
             start += len(data)
 
     def _resync(
-        self, segment: Segment, line: _Line, lines: Iterator[_Line], end: int | None
-    ) -> _Line | None:
+        self, segment: Segment, line: Line, lines: Iterator[Line], end: int | None
+    ) -> Line | None:
         """Find the next line that is known, and account for what lies before it (1)."""
         known: dict[bytes, int] = {}
         last = min(self._signed, end if end is not None else self._signed)
         for index in range(self.size, min(last, self.size + RESYNC_ENTRIES_MAX)):
             known.setdefault(self._stored.at(index), index)
         known.pop(b"", None)
-        skipped: list[_Line] = []
+        skipped: list[Line] = []
         for candidate in chain([line], lines):
             if candidate.leaf in known:
                 self._differ(segment, skipped, known=known[candidate.leaf], before=candidate)
@@ -235,7 +229,7 @@ class LogCheck:
         return None
 
     def _differ(
-        self, segment: Segment, lines: list[_Line], *, known: int, before: _Line | None = None
+        self, segment: Segment, lines: list[Line], *, known: int, before: Line | None = None
     ) -> None:
         """Lines that stand where the entries from `size` up to `known` should be."""
         count = known - self.size
@@ -296,20 +290,32 @@ class LogCheck:
         """Compare the tree with the checkpoints of this size (3)."""
         while self._marks and self._marks[0].checkpoint.size <= self.size:
             mark = self._marks.popleft()
-            if mark.checkpoint.size == self.size:
+            if mark.checkpoint.size == self.size and (self.tree or self._stored_tree) is not None:
                 self._settle(mark)
+            else:
+                self._unproven(mark)
         self._next_mark = self._marks[0].checkpoint.size if self._marks else -1
 
+    def _unproven(self, mark: Mark) -> None:
+        """INVARIANT: no checkpoint is passed over: what cannot be held against it is damage."""
+        if mark.is_trusted not in self._failed:
+            self._failed.add(mark.is_trusted)
+            self._damage(
+                "tree",
+                f"hashes lack below entry {mark.checkpoint.size}: nothing shows that the entries "
+                f"are those that {mark.source} signs",
+            )
+
     def _settle(self, mark: Mark) -> None:
-        if self.tree is None and self._stored_tree is None:
-            return
         root = mark.checkpoint.root
         if self.tree is not None and self._has(self.tree, root):
             self._accuse("tile", "the entry is as it was signed, and its stored hash was changed")
             self._stored_tree = None
+            self._hold(mark)
         elif self._stored_tree is not None and self._has(self._stored_tree, root):
             self._accuse("record", "not as it was signed")
             self.tree, self._stored_tree = self._stored_tree, None
+            self._hold(mark)
         elif mark.is_trusted not in self._failed:
             self._failed.add(mark.is_trusted)
             self._accuse("contradiction", "neither it nor its stored hash is what was signed")
@@ -324,6 +330,10 @@ class LogCheck:
             for (level, number), hashes in self.tree.partials().items():
                 self._compare_tile(level, number, hashes)
 
+    def _hold(self, mark: Mark) -> None:
+        if mark.is_trusted:
+            self.witnessed = max(self.witnessed, mark.checkpoint.size)
+
     def _compare_tile(self, level: int, number: int, hashes: bytes) -> None:
         """A tile above the lowest level, full or of the latest checkpoint (4)."""
         if level and self._stored_tree is None:
@@ -333,9 +343,9 @@ class LogCheck:
         return tree.size == self.size and tree.root() == root
 
     def _suspect(
-        self, kind: str, detail: str, segment: Segment, lines: list[_Line], *, index: int
+        self, kind: str, detail: str, segment: Segment, lines: list[Line], *, index: int
     ) -> None:
-        self._suspects.append(_located(kind, detail, segment, lines, index))
+        self._suspects.append(located(kind, detail, segment, lines, index))
 
     def _accuse(self, kind: str, detail: str) -> None:
         """What was suspected since the last checkpoint is now known to be of this kind."""
@@ -349,7 +359,7 @@ class LogCheck:
             )
         self._suspects.clear()
 
-    def _read_head(self, segment: Segment, line: _Line) -> None:
+    def _read_head(self, segment: Segment, line: Line) -> None:
         index = self.size - 1
         try:
             head = self._head(line.data)
@@ -357,7 +367,7 @@ class LogCheck:
             if index >= self._signed:
                 self._note(f"entry {index} is unreadable and not signed")
                 return
-            damage = _located("unparsable", "not an entry", segment, [line], index)
+            damage = located("unparsable", "not an entry", segment, [line], index)
             # The text of the error names a path in the entry and a type, never a value.
             _, _, field = str(error).partition("`$.")
             self._report(msgspec.structs.replace(damage, field=field.rstrip("`") or None))
@@ -374,23 +384,9 @@ class LogCheck:
 
     def _damage(
         self, kind: str, detail: str, *, index: int | None = None, segment: Segment | None = None,
-        lines: list[_Line] | None = None,
+        lines: list[Line] | None = None,
     ) -> None:  # fmt: skip
         if segment is not None:
-            self._report(_located(kind, detail, segment, lines or [], self.size))
+            self._report(located(kind, detail, segment, lines or [], self.size))
         else:
             self._report(Damage(kind=kind, detail=detail, index=index))
-
-
-def _located(kind: str, detail: str, segment: Segment, lines: list[_Line], index: int) -> Damage:
-    # The id is only a help to find the entry, and only a plain one is repeated.
-    found = _ID.search(lines[0].data) if lines else None
-    return Damage(
-        kind=kind,
-        detail=detail,
-        segment=segment.path.name,
-        start=lines[0].start if lines else None,
-        end=lines[-1].start + len(lines[-1].data) if lines else None,
-        index=index,
-        decision_id=found[1].decode() if found else None,
-    )

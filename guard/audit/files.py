@@ -105,7 +105,9 @@ def segments_of(log: Path) -> list[Segment]:
             f"{log} holds logs of an earlier version (log-00): keep it, and name a new directory"
         )
     matches = [_SEGMENT.fullmatch(name) for name in names]
-    return [Segment(first, log) for first in sorted({int(m[1]) for m in matches if m})]
+    found = [Segment(first, log) for first in sorted({int(m[1]) for m in matches if m})]
+    # A pipe in the place of a segment would hold up its reader for ever.
+    return [segment for segment in found if not segment.path.is_fifo()]
 
 
 def encrypted_of(log: Path) -> list[Segment]:
@@ -175,8 +177,9 @@ class HashedLines:
 
 
 def read_small(path: Path, bytes_max: int) -> bytes:
-    """A whole file, cut one byte after `bytes_max`."""
-    with path.open("rb") as file:
+    """A whole file, cut one byte after `bytes_max`; of a pipe, nothing, and without waiting."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
         return file.read(bytes_max + 1)
 
 

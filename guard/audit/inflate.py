@@ -76,7 +76,10 @@ def lines_in(path: Path, line_bytes_max: int) -> Iterator[list[bytes]]:
 def hashed(path: Path, line_bytes_max: int) -> Generator[tuple[list[bytes], bytes]]:
     """The same with the leaf hashes of the lines, joined; of a line without newline it is none."""
     for lines in lines_in(path, line_bytes_max):
-        yield lines, b"".join([sha256(b"\0" + line[:-1]).digest() for line in lines])
+        if lines and not lines[-1].endswith(b"\n"):  # then it is alone
+            yield lines, bytes(HASH_BYTES)
+        else:
+            yield lines, b"".join([sha256(b"\0" + line[:-1]).digest() for line in lines])
 
 
 class HashedBeside:

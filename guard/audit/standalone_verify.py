@@ -1,7 +1,7 @@
 """Does this audit log still say what it said when it was signed? One file, to be run by anybody.
 
     python standalone_verify.py DIRECTORY [--key VKEY_FILE] [--checkpoint FILE]...
-                                [--witness VKEY]... [--json]
+                                [--witness VKEY]... [--excerpt] [--json]
 
 It was written from docs/audit-format.md and shares no code with the program that writes the log.
 It needs Python 3.11 and the package `cryptography`, no network, and no key but the public one. Take
@@ -47,6 +47,9 @@ __all__ = ["CannotCheckError", "check", "main"]
 VERSION = 2
 LINE_BYTES_MAX = 60_000
 ENTRIES_MAX = 1 << 27  # Above that, memory would not suffice; a hostile file name may claim it.
+FILE_BYTES_MAX = 4 << 30
+ENCRYPTED = re.compile(r"records-[0-9]{20}\.jsonl\.gz\.age")
+ABOUT = re.compile(r"records-[0-9]{20}\.about")
 TRIES_MAX = 5  # A live log compresses its segments and replaces its partial tiles.
 TOLD_MAX = 1_000  # Further findings are only counted.
 TILE = 256
@@ -217,7 +220,14 @@ class Log:
 
     def read(self, name: str) -> bytes:
         """A file of the directory; nothing where there is none."""
-        return path.read_bytes() if (path := self.directory / name).is_file() else b""
+        path = self.directory / name
+        if path.is_file() and path.stat().st_size > FILE_BYTES_MAX:
+            raise CannotCheckError(f"{name} is larger than any file of a log")
+        return path.read_bytes() if path.is_file() else b""
+
+    def files(self, pattern: str) -> list[str]:
+        """Names of the regular files that fit a pattern, in order."""
+        return sorted(path.name for path in self.directory.glob(pattern) if path.is_file())
 
     def bad(self, step: int, file: str, kind: str, what: str = "", **where: Any) -> None:
         """Tell a damage; `where` has `bytes` and `entry` when they are known."""
@@ -239,6 +249,9 @@ class Log:
             notes += self.notes_in("a kept checkpoint", data)
         self.load(max((note.size for note in notes), default=0))
         self.hold(notes, [key_of(line, WITNESS_KEY) for line in witnesses])  # (2), (4), (5), (6)
+        for name, place, leaf in self.about:
+            if place >= self.size or self.truth[place] != leaf:
+                self.bad(3, name, "changed", "not an entry that was signed")
         self.lines()  # (3)
         self.tiles()
         self.sealed()
@@ -280,27 +293,33 @@ class Log:
         if is_odd or (not runs and (self.directory / "excerpt").exists()):
             self.bad(3, "excerpt", "malformed", "expected lines of a first and a last entry")
         self.runs = {int(first): int(last) + 1 for first, last in runs}
-        self.is_partial = bool(runs)  # Or some of it expired, which lines() finds.
+        self.is_excerpt = self.is_partial = bool(
+            runs
+        )  # Or some of it expired, which lines() finds.
         if runs:
             self.listed.append("an excerpt: what was left out is not known")
         self.controls: list[Control] = []
-        names = {p.name for p in self.directory.glob("records-*") if SEGMENT.fullmatch(p.name)}
+        names = set(filter(SEGMENT.fullmatch, self.files("records-*")))
         self.segments = [
             self.segment(self.directory / name, int(name[8:28]))
             for name in sorted(names)
             if not (name.endswith(".gz") and name.removesuffix(".gz") in names)
         ]
-        for path in self.directory.glob("records-*.about"):  # What an encrypted segment says.
-            for text in path.read_bytes().splitlines(keepends=True):
+        self.about: list[tuple[str, int, bytes]] = []  # What encrypted segments say, in clear.
+        for name in filter(ABOUT.fullmatch, self.files("records-*.about")):
+            for text in self.read(name).splitlines(keepends=True):
                 index, _, line = text.partition(b" ")
-                if re.fullmatch(rb"[0-9]{1,9}", index):
-                    self.control(line, int(index), leaf_of(line))
+                place = int(index) if re.fullmatch(rb"[0-9]{1,9}", index) else ENTRIES_MAX
+                self.about.append((name, place, leaf_of(line)))
+                self.control(line, place, leaf_of(line))
         self.stored: dict[tuple[int, int, int], Path] = {}
         for path in (self.directory / "tile").rglob("*"):
             at = TILE_FILE.fullmatch(path.relative_to(self.directory / "tile").as_posix())
             if at and path.is_file():
                 number = int(re.sub("[x/]", "", at[2]))
                 self.stored[int(at[1]), number, int(at[3] or TILE)] = path
+        if runs and [*map(int, (first for first, _ in runs))] != [s.first for s in self.segments]:
+            self.bad(3, "excerpt", "runs", "it names others than those that are here")
         # What begins above all checkpoints is not proven, and proves nothing.
         below = [each for each in self.segments if each.first <= signed]
         ends = [0, *(each.first + len(each.hashes) for each in below)]
@@ -449,13 +468,15 @@ class Log:
                 root = roots_at(self.truth[: last + 1], {last + 1}).get(last + 1, b"")
                 if gone.detail.get("root") == root.hex():
                     yield first, last + 1, f"expired, as entry {gone.place} says"
-        seals = {seal.detail.get("first"): seal.detail for seal in self.proven("seal", self.size)}
-        for path in self.directory.glob("records-*.jsonl.gz.age"):
-            if path.with_suffix("").exists():
+        proven = [seal.detail for seal in self.proven("seal", self.size)]
+        seals = {said["first"]: said for said in proven if type(said.get("first")) is int}
+        for name in filter(ENCRYPTED.fullmatch, self.files("records-*.age")):
+            plain = name.removesuffix(".gz.age")
+            if (self.directory / plain).exists() or (self.directory / f"{plain}.gz").exists():
                 continue
-            said = seals.get(int(path.name[8:28]), {})
-            if said.get("age_sha256") != hashlib.sha256(path.read_bytes()).hexdigest():
-                self.bad(3, path.name, "encrypted file", "not the one that the log names")
+            said = seals.get(int(name[8:28]), {})
+            if said.get("age_sha256") != hashlib.sha256(self.read(name)).hexdigest():
+                self.bad(3, name, "encrypted file", "not the one that the log names")
             if type(said.get("last")) is int:
                 yield said["first"], said["last"] + 1, "are encrypted and were not read"
 
@@ -603,6 +624,11 @@ def check(
     return log.damage
 
 
+def show(text: str) -> None:
+    """Print a line, of which nothing can steer a terminal."""
+    print("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -610,6 +636,7 @@ def main() -> int:
     parser.add_argument("--key", type=Path, help="a file with the public key of the log")
     parser.add_argument("--checkpoint", type=Path, action="append", default=[], help="kept by you")
     parser.add_argument("--witness", action="append", default=[], help="public key of a witness")
+    parser.add_argument("--excerpt", action="store_true", help="it is of an evidence pack")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     asked = parser.parse_args()
     try:
@@ -617,21 +644,24 @@ def main() -> int:
         kept = [path.read_text() for path in asked.checkpoint]
         log = checked(asked.directory, key, kept, asked.witness)
     except (CannotCheckError, OSError, ValueError) as wrong:
-        print(json.dumps({"exit_code": 2, "why": str(wrong)}) if asked.json else f"cannot: {wrong}")
+        show(json.dumps({"exit_code": 2, "why": str(wrong)}) if asked.json else f"cannot: {wrong}")
         return 2
+    if log.is_excerpt and not asked.excerpt:
+        log.bad(1, "excerpt", "only an excerpt", "of an evidence pack, verify with --excerpt")
     exit_code = 1 if log.damages else 2 if log.newer else 0
     verdict = ("whole", "NOT WHOLE", "cannot be checked: it has entries of a newer version")
     if asked.json:
-        names = ("size", "witnessed", "newer", "damages", "damage", "listed")
+        names = ("size", "witnessed", "is_excerpt", "newer", "damages", "damage", "listed")
         print(json.dumps({"exit_code": exit_code} | {name: getattr(log, name) for name in names}))
         return exit_code
-    print(f"{verdict[exit_code]}: {log.size} entries signed, {log.witnessed} of them witnessed")
+    show(f"{'EXCERPT, ' if log.is_excerpt else ''}{verdict[exit_code]}: {log.size} entries signed, "
+         f"{log.witnessed} of them witnessed")  # fmt: skip
     for each in log.damage:
         span = " bytes {}..{}".format(*each["bytes"]) if "bytes" in each else ""
         entry = f" entry {each['entry']}" if "entry" in each else ""
-        print(f"({each['step']}) {each['file']}{span}{entry}: {each['kind']} {each['what']}")
+        show(f"({each['step']}) {each['file']}{span}{entry}: {each['kind']} {each['what']}")
     for said in log.listed:
-        print(f"    {said}")
+        show(f"    {said}")
     return exit_code
 
 

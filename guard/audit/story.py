@@ -53,7 +53,8 @@ class Story:
         self.is_whole = True
         self.key_changes: list[tuple[int, str]] = []  # index, vkey
         self.seals: dict[int, Seal] = {}  # by the first entry of the segment
-        self.pruned: list[tuple[int, int, int]] = []  # index, first and last entry that are gone
+        # First and last entry that are gone, and the root over all up to the last.
+        self.pruned: list[tuple[int, int, object]] = []
         self._sessions: dict[str, list[list[int]]] = {}
         self._writers: dict[str, int] = {}
         self._waiting: dict[str, None] = {}  # intents; a dict keeps their order
@@ -123,7 +124,7 @@ class Story:
         elif kind == "seal" and isinstance(first, int):
             self.seals[first] = Seal(detail.get("sha256"), detail.get("age_sha256"), last)
         elif kind == "retention" and isinstance(first, int) and isinstance(last, int):
-            self.pruned.append((index, first, last))
+            self.pruned.append((first, last, detail.get("root")))
 
     def _number(self, head: Head, index: int) -> None:
         writer = head.writer

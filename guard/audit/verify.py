@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import Final
@@ -22,24 +23,19 @@ from .anchors import WitnessKey, cosignatures_of
 from .check import LogCheck, Mark
 from .checkpoint import Checkpoint
 from .encrypted import encrypted_ranges
-from .files import (
-    CHECKPOINT,
-    COSIGNED,
-    EXCERPT,
-    HISTORY,
-    SPOOL,
-    read_small,
-    segments_of,
-)
+from .files import CHECKPOINT, COSIGNED, EXCERPT, HISTORY, SPOOL, read_small, segments_of
 from .frames import count_spooled
 from .keyring import keys_of
 from .report import DAMAGES_MAX, ORPHANS_MAX, Damage, Report, SessionGap
 from .story import Seal, Story
+from .tiles import Tiles
 
 __all__ = ["Damage", "Report", "SessionGap", "verify"]
 
 # A live writer may be half way through a note, for microseconds; a torn note stays torn.
 _READS_MAX: Final = 3
+# A checkpoint a second for a century is less.
+HISTORY_BYTES_MAX: Final = 1 << 30
 # A line for each entry of a person, at most: a million of them.
 EXCERPT_BYTES_MAX: Final = 32 * 1024 * 1024
 # Segments of a live log are compressed while it is read: what seems damaged is looked at anew.
@@ -138,7 +134,7 @@ class _Verification:
         self._sealed(check)
         self._missing(check, encrypted, runs)
         self._check_keys()  # (5)
-        witnessed = max((m.checkpoint.size for m in outside if m.is_trusted), default=0)
+        witnessed = check.witnessed
         if witnessed < signed:
             self._notes.append(
                 f"entries from {witnessed} on are not witnessed: who has the key can cut them off "
@@ -239,9 +235,8 @@ class _Verification:
         if sizes != sorted(sizes):
             self._damage("history", f"{HISTORY} is out of order")
         if sizes[:1] not in ([0], []):
-            self._damage(
-                "history", f"{HISTORY} begins at {sizes[0]} entries: its start was cut off"
-            )
+            what = f"{HISTORY} begins at {sizes[0]} entries: its start was cut off"
+            self._damage("history", what)
         latest = self._mark(newest, f"`{CHECKPOINT}`", kind="checkpoint")
         if latest and history and newest not in history[-2:]:
             self._damage(
@@ -256,7 +251,7 @@ class _Verification:
 
     def _read(self, name: str) -> bytes:
         path = self._log / name
-        return path.read_bytes() if path.exists() else b""
+        return read_small(path, HISTORY_BYTES_MAX) if path.exists() else b""
 
     def _mark(self, note: bytes, source: str, *, kind: str, is_trusted: bool = False) -> list[Mark]:
         """The checkpoint of a note, if one of the keys signed it."""
@@ -281,7 +276,7 @@ class _Verification:
         for note in kept:
             marks += self._mark(note, _OUTSIDE, kind="key", is_trusted=True)
         if (self._log / COSIGNED).exists():
-            cosigned, rest = notes.split_notes((self._log / COSIGNED).read_bytes())
+            cosigned, rest = notes.split_notes(self._read(COSIGNED))
             if rest:
                 self._damage("history", f"{COSIGNED} ends in {len(rest)} bytes of no checkpoint")
             for number, note in enumerate(cosigned):
@@ -323,14 +318,9 @@ class _Verification:
                 digest = file_digest(file, "sha256").hexdigest()
             known = self._story.seals.get(segment.first)
             if not (known is None and check.gone) and digest != (known or Seal()).digest:
-                self._add(
-                    Damage(
-                        kind="sealed",
-                        detail="the compressed file is not the one that the log names",
-                        segment=segment.sealed.name,
-                        index=segment.first,
-                    )
-                )
+                what = "the compressed file is not the one that the log names"
+                name = segment.sealed.name
+                self._add(Damage(kind="sealed", detail=what, segment=name, index=segment.first))
 
     def _excerpt(self) -> list[tuple[int, int]] | None:
         """The runs of entries that an evidence pack says it holds; None for a log."""
@@ -354,7 +344,12 @@ class _Verification:
         self, check: LogCheck, encrypted: list[tuple[int, int]], runs: list[tuple[int, int]] | None
     ) -> None:
         """What is not here: it expired, is encrypted, was left out of an excerpt, or was taken."""
-        pruned = [(begin, end) for _, begin, end in self._story.pruned]
+        tiles = Tiles(self._log)
+        pruned = [
+            (begin, end)
+            for begin, end, root in self._story.pruned
+            if 0 <= begin <= end < self._story.signed and _has_root(tiles, end + 1, root)
+        ] if check.gone else []  # fmt: skip
         # What is odd above the latest checkpoint is no damage.
         for first, last, name in (gap for gap in check.gone if gap[0] < self._story.signed):
             if runs is not None and not any(a <= last and first <= b for a, b in runs):
@@ -387,6 +382,13 @@ class _Verification:
         if torn:
             self._notes.append(f"{torn} spools end in an unfinished write")
         return count
+
+
+def _has_root(tiles: Tiles, size: int, root: object) -> bool:
+    """Whether the tree of that size has that root, in hex; hashes that lack are told elsewhere."""
+    with suppress(LogCorrupt):
+        return tiles.root(size).hex() == root
+    return False
 
 
 def _is_covered(first: int, last: int, ranges: list[tuple[int, int]]) -> bool:

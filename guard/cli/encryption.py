@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -76,12 +77,12 @@ def decrypt_command(directory: Path, identity: Path, target: Path, reason: str, 
             # INVARIANT: what is signed is copied before the entries: these only become more.
             for name in _NOTES:
                 with suppress(FileNotFoundError):
-                    shutil.copyfile(directory / name, target / name)
-            for name in ("tile", POLICIES):
-                if (directory / name).exists():
-                    shutil.copytree(directory / name, target / name)
+                    _copy(directory / name, target / name)
+            for folder in ("tile", POLICIES):
+                for path in _files_below(directory / folder):
+                    _copy(path, target / path.relative_to(directory))
             for segment in segments_of(directory):
-                shutil.copyfile(segment.path, target / segment.path.name)
+                _copy(segment.path, target / segment.path.name)
             count = sum(
                 _in_clear(segment, target, identities) for segment in encrypted_of(directory)
             )
@@ -93,6 +94,22 @@ def decrypt_command(directory: Path, identity: Path, target: Path, reason: str, 
     except OSError as error:
         refuse(AuditFault(f"cannot copy {error.filename}: {error.strerror}; try once more"))
     click.echo(plain(f"{target}: {count} segments decrypted; guard audit verify --dir {target}"))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The regular files of a folder. Links are not followed: the log may be a stranger's."""
+    for name, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = [one for one in folders if not (Path(name) / one).is_symlink()]
+        yield from (Path(name) / one for one in files)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_symlink() or (source.exists() and not source.is_file()):
+        raise AuditFault(f"{source.name} is no regular file: a log has no links")
+    make_directory(target.parent)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with source.open("rb") as read, os.fdopen(os.open(target, flags, 0o600), "wb") as to:
+        shutil.copyfileobj(read, to)
 
 
 def _in_clear(segment: Segment, target: Path, identities: list[object]) -> int:

@@ -30,15 +30,17 @@ _SHOWN_MAX: Final = 5  # ids in a note; all of them are in the JSON
     help="Checkpoint you kept elsewhere; may be given several times.",
 )  # fmt: skip
 @click.option("--witness", "witnesses", multiple=True, help="Public key of a witness you trust.")
+@click.option("--excerpt", "expects_excerpt", is_flag=True, help="It is of an evidence pack.")
 @json_option
 def verify(
     directory: Path, *, key: Path | None, checkpoints: tuple[Path, ...],
-    witnesses: tuple[str, ...], as_json: bool,
+    witnesses: tuple[str, ...], expects_excerpt: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Check that no entry was changed, removed or put in since it was signed.
 
     Without --key the key in the directory is used, and whoever rewrote the log could have replaced
     it. With --checkpoint, or --witness, a log that was cut off or rewritten since is found as well.
+    An excerpt is whole with --excerpt only: whoever deletes entries could call the rest one.
     Exit codes: 0 whole, 1 not whole, 2 there is nothing to check.
 
     Example: guard audit verify --key /mnt/safe/log.vkey --checkpoint /mnt/safe/checkpoint
@@ -56,7 +58,11 @@ def verify(
         click.echo(escaped(report.to_json()))
     else:
         _write(report)
-    sys.exit(0 if report.ok else _DAMAGED_EXIT)
+    if report.is_excerpt and not expects_excerpt:
+        # Whoever deletes entries of a log could call the rest an excerpt.
+        click.echo("guard: only an excerpt: of an evidence pack, verify with --excerpt", err=True)
+    is_what_was_asked = report.ok and report.is_excerpt <= expects_excerpt
+    sys.exit(0 if is_what_was_asked else _DAMAGED_EXIT)
 
 
 @click.command("check-proof")

@@ -35,8 +35,8 @@ How to verify it
      This shows that the pack agrees with itself. Compare the SHA-256 of the archive with the one
      that you were told by another way.
   2. Every entry is in the log that was signed:
-       python3 verify_log.py log
-     or, with stepguard installed:  guard audit verify --dir log
+       python3 verify_log.py log --excerpt
+     or, with stepguard installed:  guard audit verify --excerpt --dir log
      Both say that this is an excerpt: entries outside of it are here as hashes only.
   3. The key is the right one. The keys in log/log.vkey are those of the log by its own account. Ask
      the operator for the public key by another way, and compare, or give it to the verifier.

@@ -116,7 +116,8 @@ def test_a_segment_in_clear_between_encrypted_ones_cannot_go_unseen(log: Path) -
 def test_an_officer_decrypts_a_copy_that_verifies_whole(log: Path, tmp_path: Path) -> None:
     key = tmp_path / "officer.key"
     key.write_text(f"# of the officer\n{OFFICER}\n")
-    (log / "policies" / "kept").mkdir(parents=True)
+    (log / "policies").mkdir()
+    (log / "policies" / "kept").write_text("package a")
     asked = ["decrypt", "--dir", str(log), "--identity", str(key), "--reason", "audit"]
     done = CliRunner().invoke(audit, [*asked, "--to", str(tmp_path / "copy")])
     assert (done.exit_code, "segments decrypted" in done.output) == (0, True), done.output
@@ -165,3 +166,18 @@ def test_a_pack_of_a_log_that_is_encrypted_is_refused_with_what_to_do(
     )  # fmt: skip
     assert (done.exit_code, "makes a copy to export from" in done.output) == (2, True)
     assert not (tmp_path / "p.zip").exists()
+
+
+def test_a_decrypted_copy_follows_no_links_of_the_log(log: Path, tmp_path: Path) -> None:
+    key = tmp_path / "officer.key"
+    key.write_text(f"{OFFICER}\n")
+    (log / "tile" / "a").symlink_to(".")
+    asked = ["decrypt", "--dir", str(log), "--identity", str(key), "--reason", "audit", "--to"]
+    done = CliRunner().invoke(audit, [*asked, str(tmp_path / "copy")])
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "copy" / "tile" / "a").exists()
+    (tmp_path / "secret").write_text("secret")
+    (log / "cosigned").symlink_to(tmp_path / "secret")
+    refused = CliRunner().invoke(audit, [*asked, str(tmp_path / "other")])
+    assert (refused.exit_code, "no regular file" in refused.output) == (2, True)
+    assert not (tmp_path / "other").exists()

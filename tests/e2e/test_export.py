@@ -74,7 +74,7 @@ def _pack(home: Path, *asked: str) -> Path:
 
 def _verified_alone(place: Path, *arguments: str) -> int:
     done = subprocess.run(
-        [sys.executable, "-I", "-c", ALONE, "log", *arguments],
+        [sys.executable, "-I", "-c", ALONE, "log", "--excerpt", *arguments],
         cwd=place, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -103,7 +103,7 @@ def test_an_auditor_verifies_a_pack_alone_and_with_guard(
     assert _agrees(place)
     assert _verified_alone(place) == 0
     assert _verified_alone(place, "--key", str(key)) == 0
-    code, text, _ = _guard(place, "verify", "--dir", "log", "--key", str(key))
+    code, text, _ = _guard(place, "verify", "--excerpt", "--dir", "log", "--key", str(key))
     assert code == 0
     assert text.startswith("EXCERPT, whole: 300 entries")
     assert len(entries_of(place / "log")) == count

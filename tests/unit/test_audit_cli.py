@@ -47,7 +47,16 @@ def test_the_table_fits_the_terminal(columns: int, directory: Path) -> None:
     result = _run("query", "--dir", str(directory), columns=columns)
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= columns
-    for shown in ("01-15 12:00", "00000002", "send_em", "deny", "not made", "made", "intent", "outcome"):
+    for shown in (
+        "01-15 12:00",
+        "00000002",
+        "send_em",
+        "deny",
+        "not made",
+        "made",
+        "intent",
+        "outcome",
+    ):
         assert shown in result.stdout
 
 

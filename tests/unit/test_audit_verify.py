@@ -423,3 +423,47 @@ def test_a_log_that_is_compressed_while_it_is_verified_is_no_damaged_one(tmp_pat
         with suppress(standalone_verify.CannotCheckError):
             assert standalone_verify.check(log, key=SIGNER.vkey, checkpoints=[]) == []
     assert (rounds > 3, _verify(log).damages) == (True, ())
+
+
+def test_a_log_forged_around_a_gap_without_hashes_is_found(tmp_path: Path) -> None:
+    """No key: other lines, other tiles, and the one tile gone that would show it."""
+    log = written(tmp_path / "log", 300)
+    kept = (log / "checkpoint").read_text()
+    lines = [line for path in log.glob("records-*") for line in path.read_bytes().splitlines()]
+    forged = [line.replace(b"search", b"delete") for line in lines]
+    for path in [*log.glob("records-*"), *log.glob("tile/0/001.p/*")]:
+        path.unlink()
+    (log / f"records-{0:020}.jsonl").write_bytes(b"\n".join([*forged[:260], b""]))
+    about = entry(300, kind="retention", ref=None, detail={"first": 260, "last": 279})
+    gone = stamp(encode(about, lambda _: ""), "sequencer", 300)
+    (log / f"records-{280:020}.jsonl").write_bytes(b"\n".join([*forged[280:], gone, b""]))
+    (log / "tile/0/000").write_bytes(b"".join(leaf_hash(line) for line in forged[:256]))
+    report = _verify(log, kept)
+    assert (report.ok, report.witnessed) == (False, 0)
+    assert "tree" in {damage.kind for damage in report.damages}
+    assert standalone_verify.check(log, key=SIGNER.vkey, checkpoints=[kept]) != []
+
+
+def test_a_newline_that_was_taken_from_the_longest_line_is_found(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with open_log(log, spool_bytes=1 << 20) as made:
+        made.append(entry(0))
+        made.append(entry(1, notes=["x" * 59_000]))
+        for number in range(2, 40):
+            made.append(entry(number))
+    (path,) = log.glob("records-*")
+    data = path.read_bytes()
+    at = data.index(b"\n", 1_000)
+    path.write_bytes(data[:at] + b" " + data[at + 1 :])
+    assert not _verify(log).ok
+    assert standalone_verify.check(log, key=SIGNER.vkey, checkpoints=[]) != []
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "log.vkey", "cosigned", f"records-{7:020}.jsonl"])
+def test_a_pipe_in_the_place_of_a_file_holds_up_nobody(name: str, tmp_path: Path) -> None:
+    log = written(tmp_path / "log", 7)
+    (log / name).unlink(missing_ok=True)
+    os.mkfifo(log / name)
+    _verify(log)
+    with suppress(standalone_verify.CannotCheckError):
+        standalone_verify.check(log, key=SIGNER.vkey, checkpoints=[])

@@ -89,7 +89,7 @@ def _key(connection: Connection, directory: Path, vkey: Verifier | None) -> Veri
     if len(keys) != 1:
         raise LogCorrupt(f"the database names {len(keys)} keys: expected the one that signs")
     try:
-        key = Verifier.from_text(keys[0][0])
+        key = Verifier.from_text(str(keys[0][0]))
     except ConfigError as error:
         raise LogCorrupt(f"the database names what is no public key: {error}") from error
     if (directory / VKEY).exists():
@@ -104,7 +104,13 @@ def _latest(connection: Connection, key: Verifier) -> tuple[bytes, Checkpoint]:
     row = connection.execute(query).fetchone()
     if row is None:
         raise AuditFault("the database has no checkpoint: nothing was signed there yet")
-    return bytes(row[0]), notes.parse(row[0], key)
+    return _note(row[0]), notes.parse(_note(row[0]), key)
+
+
+def _note(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise LogCorrupt("the database holds a checkpoint that is no bytes: it is not one of ours")
+    return value
 
 
 def _begun(connection: Connection, directory: Path, key: Verifier) -> Checkpoint:
@@ -120,8 +126,8 @@ def _begun(connection: Connection, directory: Path, key: Verifier) -> Checkpoint
             raise LogCorrupt("the database has no checkpoint of size 0: its start was cut off")
         make_directory(directory)
         replace_file(directory / VKEY, f"{key}\n".encode())
-        replace_file(directory / HISTORY, row[0] + b"\n")
-        replace_file(directory / CHECKPOINT, row[0])
+        replace_file(directory / HISTORY, _note(row[0]) + b"\n")
+        replace_file(directory / CHECKPOINT, _note(row[0]))
     return notes.parse(read_small(directory / CHECKPOINT, NOTE_BYTES_MAX), key)
 
 
@@ -132,6 +138,12 @@ def _check_prefix(connection: Connection, here: Checkpoint, there: Checkpoint) -
         raise LogCorrupt(
             f"the database was cut back: it signs {there.size} entries, and the directory already "
             f"{here.size}; keep both as evidence, nothing was changed"
+        )
+    row = connection.execute("SELECT count(*) FROM guard_audit.entry").fetchone()
+    if row is None or row[0] < there.size:
+        raise LogCorrupt(
+            f"the database signs {there.size} entries and has fewer: it was cut back; keep it as "
+            "evidence, nothing was changed"
         )
     tiles = Tiles(Path(), read=lambda name: tile_of(connection, name))
     # Both ends: whoever cuts a database back and goes on changes one of them.
