@@ -334,7 +334,7 @@ class Log:
             data = self.stored[level, n, width].read_bytes()
             if level == 0 and len(data) == width * 32 and n * TILE < total:
                 hashes = [data[k : k + 32] for k in range(0, len(data), 32)]
-                tiles[n * TILE : n * TILE + width] = hashes
+                tiles[n * TILE : n * TILE + width] = hashes[: total - n * TILE]
         self.truth = [tile or line for line, tile in zip(lines[:total], tiles, strict=True)]
         other = [line or tile for line, tile in zip(lines, tiles, strict=False)]
         self.views = [self.truth] if other == self.truth else [other, self.truth]
